@@ -1,0 +1,152 @@
+"""The one tree of exceptions. Each carries the facts of its failure.
+
+Nothing here knows HTTP: ``resources/errors`` holds the one table from these
+classes to status codes and problem documents.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one named field of the input."""
+
+    field: str
+    message: str
+
+
+class StreamerError(Exception):
+    """Every failure that this package foresees."""
+
+
+class ConfigurationError(StreamerError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, name: str, value: str, wanted: str) -> None:
+        super().__init__(f"{name}={value!r}: {wanted}")
+
+
+class DatabaseTooNew(StreamerError):
+    """The database was written by a later version of this program."""
+
+    def __init__(self, path: str, unknown: list[str]) -> None:
+        super().__init__(
+            f"{path} was made by a newer version (it has the migrations {', '.join(unknown)}): "
+            "start that version, or go back to a copy of the data folder"
+        )
+
+
+class InvalidInput(StreamerError):
+    """Input is well formed but some of its fields have values that we refuse."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        self.errors = errors
+
+
+class MalformedBody(StreamerError):
+    """A request body does not follow the grammar of its media type."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class UnsupportedMediaType(StreamerError):
+    """A request body has a media type that this resource does not take."""
+
+    def __init__(self, received: str | None, wanted: str) -> None:
+        super().__init__(f"got {received or 'no Content-Type'}, want {wanted}")
+
+
+class LengthMissing(StreamerError):
+    """A request body came without a declared length."""
+
+
+class ClientDisconnected(StreamerError):
+    """The client left before its request body was complete."""
+
+    def __init__(self, received: int, expected: int) -> None:
+        super().__init__(f"the body ended after {received} of {expected} bytes")
+
+
+class NotFound(StreamerError):
+    """What was asked for does not exist, or belongs to somebody else."""
+
+
+class NotAuthenticated(StreamerError):
+    """No credentials, or credentials that are not valid (any more).
+
+    ``presented`` tells whether there was a token at all (RFC 6750, section 3.1).
+    """
+
+    def __init__(self, detail: str, *, presented: bool = True) -> None:
+        super().__init__(detail)
+        self.presented = presented
+
+
+class WrongPassword(StreamerError):
+    """Somebody signed in did not know the password of the account."""
+
+
+class UsernameTaken(StreamerError):
+    """Another account has this user name (without regard to case)."""
+
+
+class RegistrationClosed(StreamerError):
+    """Accounts are made by the administrator only."""
+
+
+class TooManyAttempts(StreamerError):
+    """Too many failed logins; ``retry_after`` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many failed attempts, try again in {retry_after} seconds")
+        self.retry_after = retry_after
+
+
+class Busy(StreamerError):
+    """The server has all the work of this kind that it takes at once."""
+
+    retry_after = 1  # seconds
+
+
+class NotAVideo(StreamerError):
+    """The first bytes are not those of a container that we know."""
+
+
+class BodyTooLarge(StreamerError):
+    """A request body is longer than the limit for it, in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the limit is {limit} bytes")
+        self.limit = limit
+
+
+class QuotaExceeded(StreamerError):
+    """The account would hold more than its quota; both figures are in bytes."""
+
+    def __init__(self, quota: int, used: int) -> None:
+        super().__init__(f"{used} of {quota} bytes are used")
+        self.quota = quota
+        self.used = used
+
+
+class InsufficientStorage(StreamerError):
+    """The disk has no room for this upload; ``available`` is in bytes."""
+
+    def __init__(self, available: int) -> None:
+        super().__init__(f"{available} bytes are available for uploads")
+        self.available = available
+
+
+class PreconditionFailed(StreamerError):
+    """A precondition of the request does not hold (RFC 9110, section 13)."""
+
+
+class RangeNotSatisfiable(StreamerError):
+    """No byte of the representation is in the requested ranges (RFC 9110, 15.5.17)."""
+
+    def __init__(self, complete_length: int) -> None:
+        super().__init__(f"the representation has {complete_length} bytes")
+        self.complete_length = complete_length
