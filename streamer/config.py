@@ -1,0 +1,137 @@
+"""The settings: read once from the environment, validated, frozen.
+
+Every field ``name`` is set by the variable ``STREAMER_NAME``; an empty variable
+counts as not set. Other modules receive a ``Config`` and never read the
+environment themselves.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from streamer.errors import ConfigurationError
+
+Network = IPv4Network | IPv6Network
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, "a port from 0 to 65535", high=65535)
+
+
+def _threads(text: str) -> int:
+    return _whole_number(text, "a whole number from 1 to 256", low=1, high=256)
+
+
+def _byte_count(text: str) -> int:
+    return _whole_number(text, "a whole number of bytes")
+
+
+def _positive_byte_count(text: str) -> int:
+    return _whole_number(text, "a whole number of bytes, at least 1", low=1)
+
+
+def _whole_number(text: str, wanted: str, low: int = 0, high: int = 2**63 - 1) -> int:
+    # int() alone would take "+1", "1_0" and foreign digits
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
+        raise ValueError(wanted)
+    return int(text)
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("an absolute http or https URL without query, such as https://video.example.org")
+    return text.rstrip("/")
+
+
+def _secret_key(text: str) -> str:
+    if len(text) < 32:
+        raise ValueError("at least 32 characters, such as the output of: openssl rand -hex 32")
+    return text
+
+
+def _registration(text: str) -> bool:
+    if text not in {"open", "closed"}:
+        raise ValueError("open or closed")
+    return text == "open"
+
+
+def _log_format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise ValueError("text or json")
+    return text
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError("addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/8") from error
+
+
+def _setting(default: Any, parse: Callable[[str], Any], **options: Any) -> Any:
+    return field(default=default, metadata={"parse": parse}, **options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting, with its default."""
+
+    data: Path = _setting(Path("data"), Path)
+    """The folder that holds everything: database, secret key, videos."""
+
+    host: str = _setting("127.0.0.1", str)
+    """The address that ``streamer serve`` listens on."""
+
+    port: int = _setting(8000, _port)
+    """The port that ``streamer serve`` listens on; 0 takes a free one."""
+
+    threads: int = _setting(8, _threads)
+    """How many requests are worked on at once. A viewer holds none of them."""
+
+    public_url: str | None = _setting(None, _public_url)
+    """Where clients reach the application; else each request's own address is used in links."""
+
+    secret_key: str | None = _setting(None, _secret_key, repr=False)
+    """Signs the tokens; else one is made once and kept in the data folder."""
+
+    registration: bool = _setting(True, _registration)
+    """Whether strangers may make accounts (``open`` or ``closed``)."""
+
+    max_upload_bytes: int = _setting(20 * 2**30, _positive_byte_count)
+    """The largest video, in bytes."""
+
+    quota_bytes: int | None = _setting(None, _byte_count)
+    """The most that one account may keep, in bytes; None is no limit."""
+
+    min_free_bytes: int | None = _setting(None, _byte_count)
+    """Disk space never used for videos, in bytes; None is 5 % of the disk, at most 2 GiB."""
+
+    trusted_proxies: tuple[Network, ...] = _setting((), _networks)
+    """The proxies whose ``X-Forwarded-*`` fields are believed."""
+
+    log_format: str = _setting("text", _log_format)
+    """``text`` or ``json``, one line per event."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the ``STREAMER_*`` variables. Raises ConfigurationError for a value that cannot be used."""
+        return cls(
+            **{
+                setting.name: _read(f"STREAMER_{setting.name.upper()}", text, setting.metadata["parse"])
+                for setting in fields(cls)
+                if (text := environ.get(f"STREAMER_{setting.name.upper()}"))
+            }
+        )
+
+
+def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        shown = "(hidden)" if name == "STREAMER_SECRET_KEY" else text
+        raise ConfigurationError(name, shown, f"want {error}") from error

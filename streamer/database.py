@@ -1,0 +1,68 @@
+"""The Peewee handle on SQLite, and the migrations that run at start.
+
+Each thread keeps one connection open. All writing is done inside
+``database.atomic()``, which takes the write lock at once: a transaction that
+read first and then had to wait for the lock would fail instead.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import peewee
+from playhouse.migrations import Runner
+
+from streamer.errors import DatabaseTooNew
+
+Database = peewee.SqliteDatabase
+
+BUSY_TIMEOUT_SECONDS = 30
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def open_database(path: Path) -> Database:
+    """Bring the database at ``path`` up to date, creating it where there is none, and open it.
+
+    Raises DatabaseTooNew, with the file left alone, when a later version has written it.
+    """
+    path.touch(mode=0o600)  # SQLite gives its other files the same mode
+    _migrate(path)
+    return Database(
+        str(path),
+        timeout=BUSY_TIMEOUT_SECONDS,
+        lock_type="IMMEDIATE",
+        pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1},
+    )
+
+
+def _migrate(path: Path) -> None:
+    # Not the handle of the application: foreign keys stay off while tables are rebuilt, and
+    # one transaction around all steps lets a second process wait here for the first.
+    database = Database(str(path), timeout=BUSY_TIMEOUT_SECONDS, lock_type="IMMEDIATE")
+    try:
+        with database.atomic():
+            runner = Runner(database, str(MIGRATIONS))
+            steps = runner.status()
+            unknown = [step.name for step in steps if step.path is None]
+            if unknown:
+                raise DatabaseTooNew(str(path), unknown)
+            pending = [step.name for step in steps if not step.applied]
+            if pending and len(pending) < len(steps):
+                _keep_copy(path, f"{path.name}.before-{pending[0]}")
+            if pending:
+                runner.up()
+    finally:
+        database.close()
+
+
+def _keep_copy(path: Path, name: str) -> None:
+    """Copy the database as it was last committed, so that a failed upgrade can be taken back."""
+    unfinished = path.with_name(f"{name}.tmp")
+    source = sqlite3.connect(path)
+    target = sqlite3.connect(unfinished)
+    try:
+        source.backup(target)
+    finally:
+        target.close()
+        source.close()
+    os.replace(unfinished, path.with_name(name))

@@ -1,0 +1,111 @@
+"""The tables. Rows are dumb: columns, and questions that a row can answer about itself.
+
+The models are bound to no database: every query names the one that it runs on
+(``query.get(database)``, ``query.execute(database)``), so that two applications
+in one process never meet. A query that names none raises InterfaceError.
+
+The schema is made by ``migrations``; what stands here describes it to Peewee.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import peewee
+
+if TYPE_CHECKING:
+    UtcBase = peewee.Field[datetime]
+else:
+    UtcBase = peewee.Field
+
+
+class UtcField(UtcBase):
+    """An aware time in UTC, stored as RFC 3339 text of one width, so that it sorts by time."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: datetime | None) -> str | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def python_value(self, value: str | None) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class User(peewee.Model):
+    """An account. ``video_count`` and ``bytes_used`` are kept in step by the ``videos`` module."""
+
+    id = peewee.AutoField()
+    username = peewee.TextField(unique=True, collation="NOCASE")
+    password = peewee.TextField()
+    credential_version = peewee.IntegerField(default=1)
+    created_at = UtcField()
+    video_count = peewee.IntegerField(default=0)
+    bytes_used = peewee.IntegerField(default=0)
+
+    class Meta:
+        table_name = "user"
+
+
+class RefreshToken(peewee.Model):
+    """One refresh token, as a hash. Those that follow one login are a family."""
+
+    id = peewee.AutoField()
+    user = peewee.ForeignKeyField(User, on_delete="CASCADE")
+    family = peewee.TextField(index=True)
+    token_hash = peewee.TextField(unique=True)
+    created_at = UtcField()
+    expires_at = UtcField(index=True)
+    spent_at = UtcField(null=True)
+
+    class Meta:
+        table_name = "refresh_token"
+
+
+class LoginFailures(peewee.Model):
+    """Failed logins of one source in the current window of time."""
+
+    source = peewee.TextField(primary_key=True)
+    failures = peewee.IntegerField()
+    expires_at = UtcField(index=True)
+
+    class Meta:
+        table_name = "login_failures"
+
+
+class Video(peewee.Model):
+    """A video. ``file_path`` names the stored object, which never changes and is never used again."""
+
+    id = peewee.AutoField()
+    uploader = peewee.ForeignKeyField(User, on_delete="RESTRICT")
+    title = peewee.TextField()
+    title_folded = peewee.TextField()
+    description = peewee.TextField()
+    filename = peewee.TextField()
+    file_path = peewee.TextField(unique=True)
+    mime_type = peewee.TextField()
+    size = peewee.IntegerField()
+    sha256 = peewee.TextField()
+    status = peewee.TextField()
+    created_at = UtcField()
+    updated_at = UtcField()
+
+    if TYPE_CHECKING:
+        uploader_id: int
+
+    class Meta:
+        table_name = "video"
+
+
+class Orphan(peewee.Model):
+    """A stored object without a video: one that has none yet, or has none any more.
+
+    The row is there before the object and goes after it, so a start after a
+    crash knows what to remove without comparing every file with every row.
+    """
+
+    file_path = peewee.TextField(primary_key=True)
+    created_at = UtcField()
+
+    class Meta:
+        table_name = "orphan"

@@ -1,0 +1,81 @@
+"""Access tokens (signed, not stored) and refresh tokens (random, stored as a hash).
+
+One salt per purpose: a token for one use never passes for another.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
+
+from streamer import clock
+from streamer.errors import NotAuthenticated
+
+ACCESS_LIFETIME_SECONDS = 60 * 60
+REFRESH_LIFETIME_SECONDS = 30 * 24 * 60 * 60
+
+
+class _Signer(TimestampSigner):
+    """Reads the time where everything else does."""
+
+    def get_timestamp(self) -> int:
+        return int(clock.now().timestamp())
+
+
+class AccessTokens:
+    """Issues and reads access tokens, valid for one hour and one version of a user's credential."""
+
+    def __init__(self, secret: str) -> None:
+        self._serializer = URLSafeTimedSerializer(
+            secret,
+            salt="streamer.access",
+            signer=_Signer,
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+
+    def issue(self, user_id: int, credential_version: int) -> str:
+        """Make a token."""
+        return str(self._serializer.dumps([user_id, credential_version]))
+
+    def read(self, token: str) -> tuple[int, int]:
+        """Give back user id and credential version. Raises NotAuthenticated."""
+        try:
+            user_id, version = self._serializer.loads(token, max_age=ACCESS_LIFETIME_SECONDS)
+        except BadData as error:
+            raise NotAuthenticated("the access token is not valid or has expired") from error
+        return user_id, version
+
+
+def new_refresh_token() -> str:
+    """A refresh token of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_refresh_token(token: str) -> str:
+    """What is stored of a refresh token: it is random, so a fast hash is enough."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def load_secret(path: Path) -> str:
+    """The secret of this installation, made at the first start, readable by its owner only."""
+    if not path.exists():
+        _make_secret(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _make_secret(path: Path) -> None:
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32) + "\n")
+        file.flush()
+        os.fsync(descriptor)
+    try:
+        # unlike a rename, a link never replaces the secret of a process that was faster
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    finally:
+        unfinished.unlink()
