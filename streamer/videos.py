@@ -1,0 +1,181 @@
+"""Videos: add, find, page through, change, remove.
+
+A video is a row and a stored object. The object is complete on the disk before
+the row is committed, and the row is gone before the object is removed, so a row
+always has its object. In between, ``Orphan`` names the object.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from streamer import clock
+from streamer.database import Database
+from streamer.errors import NotAuthenticated, QuotaExceeded
+from streamer.models import Orphan, User, Video
+from streamer.storage.local import StagedFile
+
+READY = "ready"
+STATUSES = ("processing", READY, "failed")
+
+SORT_FIELDS: dict[str, Any] = {
+    "created_at": Video.created_at,
+    "title": Video.title_folded,
+    "size": Video.size,
+}
+SORTS = tuple(sign + name for name in SORT_FIELDS for sign in ("", "-"))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which videos of a user to list: filters, order and page (from 1)."""
+
+    page: int = 1
+    limit: int = 20
+    sort: str = "-created_at"
+    q: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The videos of one page and the number of videos on all of them."""
+
+    videos: list[Video]
+    total: int
+
+
+def add(
+    database: Database,
+    user: User,
+    staged: StagedFile,
+    *,
+    title: str,
+    description: str,
+    filename: str,
+    mime_type: str,
+    quota_bytes: int | None,
+) -> Video:
+    """Make a video of a staged file that holds all its bytes. When this returns, it is durable.
+
+    Raises QuotaExceeded, NotAuthenticated (the account is gone) or InsufficientStorage.
+    """
+    staged.seal()
+    now = clock.now()
+    orphan = Orphan.file_path == staged.file_path
+    Orphan.insert(file_path=staged.file_path, created_at=now).execute(database)
+    try:
+        staged.publish()
+        with database.atomic():
+            _count_in(database, user, staged.size, quota_bytes)
+            video_id = Video.insert(
+                uploader=user.id,
+                title=title,
+                title_folded=fold(title),
+                description=description,
+                filename=filename,
+                file_path=staged.file_path,
+                mime_type=mime_type,
+                size=staged.size,
+                sha256=staged.sha256,
+                status=READY,
+                created_at=now,
+                updated_at=now,
+            ).execute(database)
+            Orphan.delete().where(orphan).execute(database)
+    except BaseException:
+        # the file goes with its context, and the note of it here
+        Orphan.delete().where(orphan).execute(database)
+        raise
+    staged.keep()
+    return Video.select().where(Video.id == video_id).get(database)
+
+
+def check_quota(user: User, size: int, quota_bytes: int | None) -> None:
+    """Raise QuotaExceeded when so many more bytes are too many. ``add`` decides for good."""
+    if quota_bytes is not None and user.bytes_used + size > quota_bytes:
+        raise QuotaExceeded(quota_bytes, user.bytes_used)
+
+
+def _count_in(database: Database, user: User, size: int, quota_bytes: int | None) -> None:
+    current = User.select().where(User.id == user.id).get_or_none(database)
+    if current is None:
+        raise NotAuthenticated("the account has been deleted")
+    check_quota(current, size, quota_bytes)
+    _count(database, user, videos=1, size=size)
+
+
+def _count(database: Database, user: User, videos: int, size: int) -> None:
+    User.update(video_count=User.video_count + videos, bytes_used=User.bytes_used + size).where(
+        User.id == user.id
+    ).execute(database)
+
+
+def listing(database: Database, user: User, query: Listing) -> Page:
+    """One page of the user's videos. It costs as much as the page is long, and the way to it."""
+    found = _filtered(user, query)
+    videos = found.order_by(*_order(query)).paginate(query.page, query.limit)
+    total = found.count(database) if query.q or query.status else user.video_count
+    return Page(list(videos.execute(database)), total)
+
+
+def _filtered(user: User, query: Listing) -> "peewee.ModelSelect[Video]":
+    found = Video.select().where(Video.uploader == user.id)
+    if query.status:
+        found = found.where(Video.status == query.status)
+    if query.q:
+        # instr, not LIKE: nothing in a title is a pattern
+        found = found.where(peewee.fn.instr(Video.title_folded, fold(query.q)) > 0)
+    return found
+
+
+def _order(query: Listing) -> tuple[peewee.Ordering, peewee.Ordering]:
+    column = SORT_FIELDS[query.sort.lstrip("-")]
+    if query.sort.startswith("-"):
+        return column.desc(), Video.id.desc()
+    return column.asc(), Video.id.asc()
+
+
+def fold(title: str) -> str:
+    """A title as it is sorted and searched: without regard to case."""
+    return title.casefold()
+
+
+def change(database: Database, video: Video, title: str | None, description: str | None) -> Video:
+    """Change what is given."""
+    video.title = video.title if title is None else title
+    video.description = video.description if description is None else description
+    video.updated_at = clock.now()
+    Video.update(
+        title=video.title,
+        title_folded=fold(video.title),
+        description=video.description,
+        updated_at=video.updated_at,
+    ).where(Video.id == video.id).execute(database)
+    return video
+
+
+def remove(database: Database, user: User, video: Video) -> None:
+    """Remove the row. The object has become an orphan, which ``cleanup`` removes."""
+    with database.atomic():
+        if Video.delete().where(Video.id == video.id).execute(database):
+            Orphan.insert(file_path=video.file_path, created_at=clock.now()).execute(database)
+            _count(database, user, videos=-1, size=-video.size)
+
+
+def remove_account(database: Database, user: User) -> list[str]:
+    """Remove the account and all its rows. The objects, which are returned, have become orphans."""
+    with database.atomic():
+        paths = [
+            path
+            for (path,) in Video.select(Video.file_path)
+            .where(Video.uploader == user.id)
+            .tuples()
+            .execute(database)
+        ]
+        for path in paths:
+            Orphan.insert(file_path=path, created_at=clock.now()).execute(database)
+        Video.delete().where(Video.uploader == user.id).execute(database)
+        User.delete().where(User.id == user.id).execute(database)
+    return paths
