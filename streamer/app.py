@@ -1,0 +1,79 @@
+"""``create_app(config)`` assembles the application; the whole route table is here."""
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import falcon
+
+from streamer import cleanup
+from streamer.config import Config
+from streamer.database import Database, open_database
+from streamer.middleware import AccessLog, Authentication, SafeHeaders
+from streamer.protocol import forwarded
+from streamer.resources import auth, errors, media, system, videos
+from streamer.storage.local import LocalStorage
+from streamer.storage.space import Space
+from streamer.tokens import AccessTokens, load_secret
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger("streamer")
+
+
+def create_app(config: Config) -> "Application":
+    """Make the WSGI application of one data folder, ready to serve.
+
+    Brings the database up to date and removes what a crash left behind. Raises
+    StreamerError or OSError where the data folder cannot be used.
+    """
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = open_database(config.data / "streamer.db")
+    storage = LocalStorage(config.data)
+    access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
+    try:
+        cleanup.sweep(database, storage)
+    finally:
+        database.close()  # a server that forks now must not share the connection
+    return Application(config, _assemble(config, database, storage, access_tokens))
+
+
+def _assemble(
+    config: Config, database: Database, storage: LocalStorage, access_tokens: AccessTokens
+) -> falcon.App:  # type: ignore[type-arg]
+    space = Space(config.data, config.min_free_bytes)
+    middleware: list[Any] = [AccessLog(), SafeHeaders(), Authentication(database, access_tokens)]
+    app = falcon.App(middleware=middleware)
+    errors.install(app)
+    routes: list[tuple[str, object]] = [
+        ("/", system.Index(config)),
+        ("/health", system.Health(database, storage)),
+        ("/openapi.json", system.OpenApi()),
+        ("/api/auth/register", auth.Register(database, config)),
+        ("/api/auth/login", auth.Login(database, config, access_tokens)),
+        ("/api/auth/refresh", auth.Refresh(database, config, access_tokens)),
+        ("/api/auth/logout", auth.Logout(database)),
+        ("/api/auth/me", auth.Me(database, config, access_tokens, storage)),
+        ("/api/videos", videos.Videos(database, config, storage, space)),
+        ("/api/videos/{video_id}", videos.VideoItem(database, config, storage)),
+        ("/api/videos/{video_id}/stream", media.Stream(database, storage)),
+    ]
+    for template, resource in routes:
+        app.add_route(template, resource)
+    return app
+
+
+class Application:
+    """The WSGI callable: the Falcon application behind what concerns every WSGI server."""
+
+    def __init__(self, config: Config, falcon_app: falcon.App) -> None:  # type: ignore[type-arg]
+        self.config = config
+        self._falcon_app = falcon_app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        environ = dict(environ)  # the host's own must not change under it
+        forwarded.resolve(environ, self.config.trusted_proxies)
+        body: Any = self._falcon_app(environ, start_response)
+        # hypercorn sends the header fields with the first chunk, even an empty one, and never without
+        return [b""] if body == [] else body

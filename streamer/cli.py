@@ -1,0 +1,140 @@
+"""The ``streamer`` command: serve, and look after accounts."""
+
+import argparse
+import getpass
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import streamer
+from streamer import accounts, inputs, logs, server
+from streamer.app import create_app
+from streamer.config import Config
+from streamer.database import Database, open_database
+from streamer.errors import ConfigurationError, StreamerError
+
+logger = logging.getLogger("streamer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for what went wrong, 2 for wrong settings."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = Config.from_environ(os.environ | _settings(options))
+        status: int = options.run(config, options)
+    except ConfigurationError as error:
+        return _fail(error, 2)
+    except (StreamerError, OSError) as error:
+        return _fail(error, 1)
+    return status
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"streamer: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="streamer", description="A personal video server.")
+    parser.add_argument("--version", action="version", version=f"streamer {streamer.__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--data", help="the folder that holds everything (STREAMER_DATA, default: data)")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    serve = commands.add_parser("serve", parents=[common], help="run the server")
+    serve.add_argument("--host", help="the address to listen on (STREAMER_HOST, default: 127.0.0.1)")
+    serve.add_argument(
+        "--port", help="the port to listen on, 0 for a free one (STREAMER_PORT, default: 8000)"
+    )
+    serve.set_defaults(run=_serve)
+
+    user = commands.add_parser("user", help="look after accounts; works while the server runs")
+    user_commands = user.add_subparsers(title="commands", required=True)
+    for name, run, text in (
+        ("add", _add_user, "make an account"),
+        ("passwd", _set_password, "set a new password and end all sessions"),
+    ):
+        command = user_commands.add_parser(
+            name,
+            parents=[common],
+            help=text,
+            description=f"{text}; the password comes from stdin or a prompt",
+        )
+        command.add_argument("name")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """Flags as the variables that they override."""
+    given = {name: getattr(options, name, None) for name in ("data", "host", "port")}
+    return {f"STREAMER_{name.upper()}": value for name, value in given.items() if value is not None}
+
+
+def _serve(config: Config, options: argparse.Namespace) -> int:
+    logs.configure(config.log_format)
+    app = create_app(config)
+    servers = server.create_servers(app)
+    if config.registration and not _is_loopback(config.host):
+        logger.warning(
+            "anybody who reaches %s can make an account: set STREAMER_REGISTRATION=closed to stop that",
+            config.host,
+        )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    print(f"streamer {streamer.__version__} is ready at {server.address(servers)}", flush=True)
+    server.serve(servers)
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _add_user(config: Config, options: argparse.Namespace) -> int:
+    fields = inputs.parse_fields(
+        {"name": options.name, "password": _read_password()},
+        required={"name": inputs.username, "password": inputs.password},
+        optional={},
+    )
+    accounts.register(_open(config), fields["name"], fields["password"])
+    print(f"made the account {options.name}")
+    return 0
+
+
+def _set_password(config: Config, options: argparse.Namespace) -> int:
+    database = _open(config)
+    user = accounts.find(database, options.name)
+    if user is None:
+        raise StreamerError(f"there is no account {options.name}")
+    fields = inputs.parse_fields(
+        {"password": _read_password()}, required={"password": inputs.password}, optional={}
+    )
+    accounts.set_password(database, user, fields["password"])
+    print(f"set the password of {user.username} and ended its sessions")
+    return 0
+
+
+def _open(config: Config) -> Database:
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open_database(config.data / "streamer.db")
+
+
+def _read_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise StreamerError("the two passwords are not the same")
+    return password

@@ -1,0 +1,108 @@
+"""What happens to every request: an id, a log line, authentication, safe headers."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+import falcon
+
+from streamer import accounts, logs
+from streamer.database import Database
+from streamer.errors import MalformedBody, NotAuthenticated
+from streamer.protocol import forwarded
+from streamer.tokens import AccessTokens
+
+logger = logging.getLogger("streamer.access")
+
+_FACTS = ("bytes", "duration_ms", "user", "address", "request_id")
+
+
+class LogEntry:
+    """One line of the access log, written when the answer has left or its client has."""
+
+    def __init__(self, req: falcon.Request, request_id: str) -> None:
+        self._started = time.monotonic()
+        self._req = req
+        self.request_id = request_id
+        self.status = 0
+
+    def close(self, sent: int) -> None:
+        """Write the line; ``sent`` counts the bytes of the body that the server took."""
+        if not self.status:
+            return  # an error has taken the place of this body
+        user = getattr(self._req.context, "user", None)
+        fields = {
+            "method": self._req.method,
+            "path": self._req.path,  # without the query, which may hold secrets
+            "status": self.status,
+            "bytes": sent,
+            "duration_ms": round((time.monotonic() - self._started) * 1000, 1),
+            "user": user.username if user else "-",
+            "address": self._req.remote_addr,
+            "request_id": self.request_id,
+        }
+        path = self._req.path.encode("unicode_escape").decode()
+        facts = " ".join(f"{name}={fields[name]}" for name in _FACTS)
+        logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
+
+
+class AccessLog:
+    """Gives each request its id and writes its line."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = req.get_header("X-Request-Id") or ""
+        request_id = given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
+        logs.request_id.set(request_id)
+        resp.set_header("X-Request-Id", request_id)
+        req.context.log_entry = LogEntry(req, request_id)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        entry = req.context.log_entry
+        entry.status = resp.status_code
+        if resp.stream is None:  # else its close() writes the line
+            entry.close(0 if req.method == "HEAD" else len(resp.data or b""))
+
+
+class SafeHeaders:
+    """Header fields that are right for JSON; a resource may have said something else."""
+
+    FIELDS = (
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+    )
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        for name, value in self.FIELDS:
+            if resp.get_header(name) is None:
+                resp.set_header(name, value)
+
+
+class Authentication:
+    """Lets nobody through to a resource that is not public."""
+
+    def __init__(self, database: Database, access_tokens: AccessTokens) -> None:
+        self._database = database
+        self._access_tokens = access_tokens
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        # links are built from it
+        if not forwarded.HOST.fullmatch(req.get_header("Host") or req.host):
+            raise MalformedBody("bad_host", "the Host header field is not a host name")
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
+    ) -> None:
+        if getattr(resource, "public", False) or req.method == "OPTIONS":
+            return
+        scheme, _, token = (req.auth or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
+        req.context.user = accounts.user_of(self._database, self._access_tokens, token.strip())

@@ -1,0 +1,150 @@
+"""The one table from failures to problem documents (RFC 9457)."""
+
+import http
+import json
+import logging
+import re
+from typing import Any, NamedTuple
+
+import falcon
+import peewee
+
+from streamer import errors, logs
+
+logger = logging.getLogger("streamer")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(NamedTuple):
+    """How one kind of failure is told: the status, and a code that never changes."""
+
+    status: int
+    code: str
+
+
+PROBLEMS: dict[type[errors.StreamerError], Problem] = {
+    errors.InvalidInput: Problem(422, "invalid_input"),
+    errors.UnsupportedMediaType: Problem(415, "unsupported_media_type"),
+    errors.LengthMissing: Problem(411, "length_required"),
+    errors.ClientDisconnected: Problem(400, "incomplete_body"),
+    errors.NotFound: Problem(404, "not_found"),
+    errors.NotAuthenticated: Problem(401, "not_authenticated"),
+    errors.WrongPassword: Problem(403, "wrong_password"),
+    errors.UsernameTaken: Problem(409, "username_taken"),
+    errors.RegistrationClosed: Problem(403, "registration_closed"),
+    errors.TooManyAttempts: Problem(429, "too_many_attempts"),
+    errors.Busy: Problem(503, "busy"),
+    errors.NotAVideo: Problem(415, "not_a_video"),
+    errors.BodyTooLarge: Problem(413, "body_too_large"),
+    errors.QuotaExceeded: Problem(413, "quota_exceeded"),
+    errors.InsufficientStorage: Problem(507, "insufficient_storage"),
+    errors.PreconditionFailed: Problem(412, "precondition_failed"),
+    errors.RangeNotSatisfiable: Problem(416, "range_not_satisfiable"),
+}
+
+
+DETAILS = {
+    404: "there is nothing at this path",
+    405: "this path does not take this method; Allow lists those that it takes",
+}
+
+
+def document(status: int, code: str, detail: str, **members: Any) -> dict[str, Any]:
+    """A problem document."""
+    title = http.HTTPStatus(status).phrase
+    return {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **members,
+    }
+
+
+def describe(error: errors.StreamerError) -> tuple[dict[str, Any], dict[str, str]]:
+    """The problem document and the header fields for a failure that we foresee."""
+    if isinstance(error, errors.MalformedBody):
+        return document(400, error.code, str(error)), {}
+    status, code = PROBLEMS[type(error)]
+    return document(status, code, str(error), **_members(error)), _fields(error)
+
+
+def _members(error: errors.StreamerError) -> dict[str, Any]:
+    match error:
+        case errors.InvalidInput():
+            return {"errors": [{"field": e.field, "message": e.message} for e in error.errors]}
+        case errors.BodyTooLarge():
+            return {"limit": error.limit}
+        case errors.QuotaExceeded():
+            return {"quota": error.quota, "used": error.used}
+        case errors.InsufficientStorage():
+            return {"available": error.available}
+    return {}
+
+
+def _fields(error: errors.StreamerError) -> dict[str, str]:
+    match error:
+        case errors.NotAuthenticated(presented=True):
+            return {"WWW-Authenticate": 'Bearer realm="streamer", error="invalid_token"'}
+        case errors.NotAuthenticated():
+            return {"WWW-Authenticate": 'Bearer realm="streamer"'}
+        case errors.TooManyAttempts() | errors.Busy():
+            return {"Retry-After": str(error.retry_after)}
+        case errors.RangeNotSatisfiable():
+            return {"Content-Range": f"bytes */{error.complete_length}"}
+    return {}
+
+
+def install(app: falcon.App) -> None:  # type: ignore[type-arg]
+    """Let every failure of an application end in a problem document."""
+    app.add_error_handler(Exception, _handle_unexpected)
+    app.add_error_handler(falcon.HTTPError, _handle_falcon)
+    app.add_error_handler(peewee.OperationalError, _handle_database)
+    app.add_error_handler(errors.StreamerError, _handle_foreseen)
+
+
+def _handle_foreseen(
+    req: falcon.Request, resp: falcon.Response, error: errors.StreamerError, params: dict[str, Any]
+) -> None:
+    _answer(resp, *describe(error))
+
+
+def _handle_falcon(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    phrase = http.HTTPStatus(error.status_code).phrase
+    code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    detail = error.description or DETAILS.get(error.status_code, phrase)
+    _answer(resp, document(error.status_code, code, detail), dict(error.headers or {}))
+
+
+def _handle_database(
+    req: falcon.Request, resp: falcon.Response, error: peewee.OperationalError, params: dict[str, Any]
+) -> None:
+    logger.error("the database failed: %s", error)
+    if "full" in str(error):
+        _answer(resp, *describe(errors.InsufficientStorage(available=0)))
+    elif "locked" in str(error):
+        _answer(resp, *describe(errors.Busy("the database is busy")))
+    else:
+        _handle_unexpected(req, resp, error, params)
+
+
+def _handle_unexpected(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    logger.error("unexpected error", exc_info=error)
+    detail = "an error that nobody foresaw; the log of the server tells more under this request id"
+    _answer(resp, document(500, "internal_error", detail, request_id=logs.request_id.get()), {})
+
+
+def _answer(resp: falcon.Response, problem: dict[str, Any], fields: dict[str, str]) -> None:
+    if resp.stream is not None:
+        resp.stream.close()  # type: ignore[union-attr]
+        resp.stream = None
+    resp.status = problem["status"]
+    resp.content_type = MEDIA_TYPE
+    resp.data = json.dumps(problem).encode()
+    resp.set_headers(fields)

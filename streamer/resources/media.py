@@ -1,0 +1,155 @@
+"""The bytes of a video: ``/api/videos/{video_id}/stream``.
+
+The only place that joins the range grammar to stored objects. Preconditions
+come first, then If-Range, then Range (RFC 9110, section 13.2.2); the file is
+opened last, and never for an answer that has no body.
+"""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import falcon
+
+from streamer import access, clock, inputs
+from streamer.database import Database
+from streamer.models import Video
+from streamer.protocol.conditional import EntityTag, Validators, format_http_date, if_range_matches
+from streamer.protocol.disposition import content_disposition
+from streamer.protocol.ranges import ByteRange, multipart_segments, segments_length, select_ranges
+from streamer.resources.representations import is_modified
+from streamer.storage.local import LocalStorage
+
+BLOCK_BYTES = 256 * 1024  # what the server's file wrapper asks for; Falcon's own is 8 KiB
+
+
+class FileBody(Protocol):
+    """What is handed to the server: a slice or a multipart body of a stored object."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def read(self, n: int | None = -1) -> bytes: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """``/api/videos/{video_id}/stream``"""
+
+    database: Database
+    storage: LocalStorage
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
+        validators = _validators(video)
+        resp.set_headers(_fields(video, validators, kind=_disposition_kind(req)))
+        if not is_modified(req, validators):
+            resp.status = 304
+            return
+        ranges = _requested_ranges(req, video, validators)
+        if ranges is None:
+            self._send_whole(req, resp, video)
+        elif len(ranges) == 1:
+            self._send_range(req, resp, video, ranges[0])
+        else:
+            self._send_ranges(req, resp, video, ranges)
+
+    on_head = on_get
+
+    def _send_whole(self, req: falcon.Request, resp: falcon.Response, video: Video) -> None:
+        resp.content_length = video.size
+        if req.method == "GET":
+            self._send_slice(req, resp, video, 0, video.size)
+
+    def _send_range(
+        self, req: falcon.Request, resp: falcon.Response, video: Video, byte_range: ByteRange
+    ) -> None:
+        resp.status = 206
+        resp.set_header("Content-Range", byte_range.content_range(video.size))
+        resp.content_length = byte_range.length
+        self._send_slice(req, resp, video, byte_range.first, byte_range.length)
+
+    def _send_slice(
+        self, req: falcon.Request, resp: falcon.Response, video: Video, first: int, length: int
+    ) -> None:
+        body = self.storage.open(video.file_path, first, length, req.context.log_entry.close)
+        _hand_over(req, resp, body)
+
+    def _send_ranges(
+        self, req: falcon.Request, resp: falcon.Response, video: Video, ranges: list[ByteRange]
+    ) -> None:
+        boundary = secrets.token_hex(16)
+        segments = multipart_segments(ranges, video.size, video.mime_type, boundary)
+        length = segments_length(segments)
+        if length > video.size:  # the framing would cost more than the ranges save
+            self._send_whole(req, resp, video)
+            return
+        resp.status = 206
+        resp.content_type = f"multipart/byteranges; boundary={boundary}"
+        resp.content_length = length
+        body = self.storage.open_segments(video.file_path, segments, req.context.log_entry.close)
+        _hand_over(req, resp, body)
+
+
+def _validators(video: Video) -> Validators:
+    # the stored object never changes and its name is never used again
+    return Validators(etag=EntityTag(Path(video.file_path).name), last_modified=video.created_at)
+
+
+def _fields(video: Video, validators: Validators, kind: str) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
+    return {
+        "Content-Type": video.mime_type,
+        "Content-Disposition": content_disposition(kind, video.filename),
+        "Accept-Ranges": "bytes",
+        "ETag": str(validators.etag),
+        "Last-Modified": format_http_date(video.created_at),
+        "Cache-Control": "private, no-cache",
+        "Repr-Digest": f"sha-256=:{digest}:",
+        # a file that somebody uploaded must not run as a page of this origin
+        "Content-Security-Policy": "sandbox",
+    }
+
+
+def _disposition_kind(req: falcon.Request) -> str:
+    return "attachment" if req.params.get("download") == "1" else "inline"
+
+
+def _requested_ranges(req: falcon.Request, video: Video, validators: Validators) -> list[ByteRange] | None:
+    """The ranges to send, or None for the whole. Raises RangeNotSatisfiable."""
+    header = req.get_header("Range")
+    if header is None or req.method != "GET":
+        return None
+    condition = req.get_header("If-Range")
+    if condition is not None and not if_range_matches(condition, validators, clock.now()):
+        return None
+    return select_ranges(header, video.size)
+
+
+class _Iterated:
+    """A body without ``read``, which Falcon would wrap and read in blocks of 8 KiB."""
+
+    def __init__(self, body: FileBody) -> None:
+        self._body = body
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._body)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _hand_over(req: falcon.Request, resp: falcon.Response, body: FileBody) -> None:
+    """Give a body to the server by its file wrapper, so that no worker thread waits for the viewer."""
+    wrapper = req.env.get("wsgi.file_wrapper")
+    if wrapper is None or "uwsgi.version" in req.env:
+        # uWSGI's wrapper reads on to the end when the viewer has long gone
+        resp.stream = _Iterated(body)
+    else:
+        resp.stream = wrapper(body, BLOCK_BYTES)

@@ -1,0 +1,106 @@
+"""The JSON representation of each thing, and how it is sent."""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import falcon
+
+from streamer import clock, tokens
+from streamer.accounts import Session
+from streamer.config import Config
+from streamer.errors import PreconditionFailed
+from streamer.models import User, Video
+from streamer.protocol.conditional import EntityTag, Outcome, Preconditions, Validators, evaluate
+
+
+def send_json(resp: falcon.Response, value: dict[str, Any], status: int = 200) -> None:
+    """Answer with a JSON document."""
+    resp.status = status
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = _encode(value)
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def entity_tag(value: dict[str, Any]) -> EntityTag:
+    """The strong entity tag of a JSON document: equal bytes, equal tag."""
+    return EntityTag(hashlib.sha256(_encode(value)).hexdigest()[:32])
+
+
+def preconditions(req: falcon.Request) -> Preconditions:
+    """The precondition fields of a request, raw."""
+    return Preconditions(
+        if_match=req.get_header("If-Match"),
+        if_none_match=req.get_header("If-None-Match"),
+        if_modified_since=req.get_header("If-Modified-Since"),
+        if_unmodified_since=req.get_header("If-Unmodified-Since"),
+    )
+
+
+def is_modified(req: falcon.Request, validators: Validators) -> bool:
+    """Evaluate the preconditions of a request: False asks for a 304. Raises PreconditionFailed."""
+    match evaluate(req.method, preconditions(req), validators, clock.now()):
+        case Outcome.PRECONDITION_FAILED:
+            raise PreconditionFailed("a precondition does not hold: somebody else changed it, or it is there")
+        case Outcome.NOT_MODIFIED:
+            return False
+    return True
+
+
+def base_url(req: falcon.Request, config: Config) -> str:
+    """The URL of the application's root, without a slash at the end."""
+    if config.public_url is not None:
+        return config.public_url
+    return f"{req.scheme}://{req.netloc}{quote(req.root_path.rstrip('/'), safe='/~')}"
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def user(row: User, config: Config) -> dict[str, Any]:
+    """An account, as its owner sees it."""
+    return {
+        "id": row.id,
+        "username": row.username,
+        "created_at": timestamp(row.created_at),
+        "video_count": row.video_count,
+        "bytes_used": row.bytes_used,
+        "quota_bytes": config.quota_bytes,
+    }
+
+
+def session(granted: Session, access_tokens: tokens.AccessTokens, config: Config) -> dict[str, Any]:
+    """A session that has begun or goes on (RFC 6749, section 5.1)."""
+    return {
+        "access_token": access_tokens.issue(granted.user.id, granted.user.credential_version),
+        "token_type": "Bearer",
+        "expires_in": tokens.ACCESS_LIFETIME_SECONDS,
+        "refresh_token": granted.refresh_token,
+        "refresh_expires_in": tokens.REFRESH_LIFETIME_SECONDS,
+        "user": user(granted.user, config),
+    }
+
+
+def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
+    """A video."""
+    address = f"{base}/api/videos/{row.id}"
+    return {
+        "id": row.id,
+        "title": row.title,
+        "description": row.description,
+        "filename": row.filename,
+        "mime_type": row.mime_type,
+        "size": row.size,
+        "status": row.status,
+        "created_at": timestamp(row.created_at),
+        "updated_at": timestamp(row.updated_at),
+        "uploader": {"id": uploader.id, "username": uploader.username},
+        "links": {"self": address, "stream": f"{address}/stream"},
+    }

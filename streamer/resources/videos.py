@@ -1,0 +1,188 @@
+"""The collection of a user's videos and each of them: ``/api/videos``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import falcon
+
+from streamer import access, cleanup, inputs, uploads, videos
+from streamer.config import Config
+from streamer.containers.signatures import Container
+from streamer.database import Database
+from streamer.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedMediaType
+from streamer.models import User, Video
+from streamer.protocol.conditional import Validators
+from streamer.resources import bodies, representations
+from streamer.resources.representations import is_modified, send_json
+from streamer.storage.local import LocalStorage, StagedFile
+from streamer.storage.space import Promise, Space
+
+FORM_OVERHEAD_BYTES = 256 * 1024  # what a form may have beside the file
+QUERY = {
+    "page": inputs.page,
+    "limit": inputs.limit,
+    "sort": inputs.one_of(*videos.SORTS),
+    "q": inputs.search,
+    "status": inputs.one_of(*videos.STATUSES),
+}
+DETAILS = {"title": inputs.title, "description": inputs.description}
+UPLOAD_QUERY = {**DETAILS, "filename": inputs.filename}
+
+
+@dataclass(frozen=True)
+class Videos:
+    """``/api/videos``"""
+
+    database: Database
+    config: Config
+    storage: LocalStorage
+    space: Space
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        query = videos.Listing(**inputs.parse_fields(req.params, required={}, optional=QUERY))
+        user = req.context.user
+        page = videos.listing(self.database, user, query)
+        base = representations.base_url(req, self.config)
+        total_pages = -(-page.total // query.limit)
+        meta = {"page": query.page, "limit": query.limit, "total": page.total, "total_pages": total_pages}
+        resp.set_header("Link", _page_links(f"{base}/api/videos", req.params, query.page, total_pages))
+        send_json(
+            resp, {"data": [representations.video(row, user, base) for row in page.videos], "meta": meta}
+        )
+
+    on_head = on_get
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        user = req.context.user
+        kind = bodies.media_type(req)
+        is_form = kind == "multipart/form-data"
+        if not is_form and kind != "application/octet-stream" and not kind.startswith("video/"):
+            raise UnsupportedMediaType(
+                req.content_type, "multipart/form-data, application/octet-stream or video/*"
+            )
+        size = bodies.Body(req).length
+        self._require_room(user, size - FORM_OVERHEAD_BYTES if is_form else size)
+        with self.space.promise(size) as promise, self.storage.stage() as staged:
+            receive = self._receive_form if is_form else self._receive_raw
+            details, container = receive(req, staged, promise)
+            video = self._add(user, staged, container, details)
+        base = representations.base_url(req, self.config)
+        representation = representations.video(video, user, base)
+        resp.location = representation["links"]["self"]
+        resp.etag = str(representations.entity_tag(representation))
+        send_json(resp, representation, 201)
+
+    def _require_room(self, user: User, size: int) -> None:
+        """Refuse before a byte is read; what arrives is counted again."""
+        if size > self.config.max_upload_bytes:
+            raise BodyTooLarge(self.config.max_upload_bytes)
+        videos.check_quota(user, size, self.config.quota_bytes)
+
+    def _receive_raw(
+        self, req: falcon.Request, staged: StagedFile, promise: Promise
+    ) -> tuple[dict[str, Any], Container]:
+        details = inputs.parse_fields(req.params, required={}, optional=UPLOAD_QUERY)
+        chunks = bodies.Body(req).chunks()
+        return details, uploads.receive(staged, chunks, promise, self.config.max_upload_bytes)
+
+    def _receive_form(
+        self, req: falcon.Request, staged: StagedFile, promise: Promise
+    ) -> tuple[dict[str, Any], Container]:
+        details: dict[str, Any] = {}
+        container = None
+        seen = set()
+        for part in bodies.form_parts(req):
+            name = bodies.part_name(part)
+            if name in seen:
+                raise InvalidInput(FieldError(name, "is given twice"))
+            seen.add(name)
+            if name == "video":
+                if file_name := bodies.part_filename(part):
+                    details |= inputs.parse_fields(
+                        {"filename": file_name}, required={}, optional={"filename": inputs.filename}
+                    )
+                chunks = bodies.part_chunks(part)
+                container = uploads.receive(staged, chunks, promise, self.config.max_upload_bytes)
+            else:
+                value = bodies.part_text(part) if name in DETAILS else ""
+                details |= inputs.parse_fields({name: value}, required={}, optional=DETAILS)
+        if container is None:
+            raise InvalidInput(FieldError("video", "is required"))
+        return details, container
+
+    def _add(self, user: User, staged: StagedFile, container: Container, details: dict[str, Any]) -> Video:
+        file_name = details.get("filename")
+        return videos.add(
+            self.database,
+            user,
+            staged,
+            title=details.get("title") or (inputs.title_of(file_name) if file_name else "Untitled"),
+            description=details.get("description", ""),
+            filename=file_name or f"video{container.suffix}",
+            mime_type=container.mime_type,
+            quota_bytes=self.config.quota_bytes,
+        )
+
+
+def _page_links(address: str, params: Mapping[str, Any], page: int, total_pages: int) -> str:
+    """The Link header field of one page of a list (RFC 8288)."""
+    last = max(total_pages, 1)
+    targets = {"first": 1, "last": last}
+    if page > 1:
+        targets["prev"] = min(page - 1, last)
+    if page < last:
+        targets["next"] = page + 1
+    return ", ".join(
+        f'<{address}?{urlencode({**params, "page": number})}>; rel="{relation}"'
+        for relation, number in targets.items()
+    )
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """``/api/videos/{video_id}``"""
+
+    database: Database
+    config: Config
+    storage: LocalStorage
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
+        representation, validators = self._represent(req, video)
+        resp.set_header("ETag", str(validators.etag))
+        resp.cache_control = ("private", "no-cache")
+        if not is_modified(req, validators):
+            resp.status = 304
+            return
+        send_json(resp, representation)
+
+    on_head = on_get
+
+    def on_patch(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        user = req.context.user
+        access.video_for(self.database, user, inputs.identifier(video_id))  # before the body is judged
+        changes = inputs.parse_fields(bodies.read_json(req), required={}, optional=DETAILS)
+        with self.database.atomic():  # nobody changes it between the precondition and the change
+            video = access.video_for(self.database, user, inputs.identifier(video_id))
+            is_modified(req, self._represent(req, video)[1])
+            if changes:
+                video = videos.change(self.database, video, changes.get("title"), changes.get("description"))
+        representation, validators = self._represent(req, video)
+        resp.set_header("ETag", str(validators.etag))
+        send_json(resp, representation)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        user = req.context.user
+        with self.database.atomic():
+            video = access.video_for(self.database, user, inputs.identifier(video_id))
+            is_modified(req, self._represent(req, video)[1])
+            videos.remove(self.database, user, video)
+        cleanup.remove_orphan(self.database, self.storage, video.file_path)
+        resp.status = 204
+
+    def _represent(self, req: falcon.Request, video: Video) -> tuple[dict[str, Any], Validators]:
+        base = representations.base_url(req, self.config)
+        representation = representations.video(video, req.context.user, base)
+        return representation, Validators(etag=representations.entity_tag(representation), last_modified=None)
