@@ -1,6 +1,5 @@
 """``create_app(config)`` assembles the application; the whole route table is here."""
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import falcon
 from streamer import cleanup
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.middleware import AccessLog, Authentication, SafeHeaders
+from streamer.middleware import AccessLog, Authentication, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
 from streamer.resources import auth, errors, media, system, videos
 from streamer.storage.local import LocalStorage
@@ -18,8 +17,6 @@ from streamer.tokens import AccessTokens, load_secret
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-logger = logging.getLogger("streamer")
 
 
 def create_app(config: Config) -> "Application":
@@ -36,40 +33,39 @@ def create_app(config: Config) -> "Application":
         cleanup.sweep(database, storage)
     finally:
         database.close()  # a server that forks now must not share the connection
-    return Application(config, _assemble(config, database, storage, access_tokens))
+    middleware = [AccessLog(), SafeHeaders(), ValidHost(), Authentication(database, access_tokens)]
+    return Application(config, _routes(config, database, storage, access_tokens), middleware)
 
 
-def _assemble(
+def _routes(
     config: Config, database: Database, storage: LocalStorage, access_tokens: AccessTokens
-) -> falcon.App:  # type: ignore[type-arg]
+) -> dict[str, object]:
     space = Space(config.data, config.min_free_bytes)
-    middleware: list[Any] = [AccessLog(), SafeHeaders(), Authentication(database, access_tokens)]
-    app = falcon.App(middleware=middleware)
-    errors.install(app)
-    routes: list[tuple[str, object]] = [
-        ("/", system.Index(config)),
-        ("/health", system.Health(database, storage)),
-        ("/openapi.json", system.OpenApi()),
-        ("/api/auth/register", auth.Register(database, config)),
-        ("/api/auth/login", auth.Login(database, config, access_tokens)),
-        ("/api/auth/refresh", auth.Refresh(database, config, access_tokens)),
-        ("/api/auth/logout", auth.Logout(database)),
-        ("/api/auth/me", auth.Me(database, config, access_tokens, storage)),
-        ("/api/videos", videos.Videos(database, config, storage, space)),
-        ("/api/videos/{video_id}", videos.VideoItem(database, config, storage)),
-        ("/api/videos/{video_id}/stream", media.Stream(database, storage)),
-    ]
-    for template, resource in routes:
-        app.add_route(template, resource)
-    return app
+    return {
+        "/": system.Index(config),
+        "/health": system.Health(database, storage),
+        "/openapi.json": system.OpenApi(),
+        "/api/auth/register": auth.Register(database, config),
+        "/api/auth/login": auth.Login(database, config, access_tokens),
+        "/api/auth/refresh": auth.Refresh(database, config, access_tokens),
+        "/api/auth/logout": auth.Logout(database),
+        "/api/auth/me": auth.Me(database, config, access_tokens, storage),
+        "/api/videos": videos.Videos(database, config, storage, space),
+        "/api/videos/{video_id}": videos.VideoItem(database, config, storage),
+        "/api/videos/{video_id}/stream": media.Stream(database, storage),
+    }
 
 
 class Application:
-    """The WSGI callable: the Falcon application behind what concerns every WSGI server."""
+    """The WSGI callable: a Falcon application behind what concerns every WSGI server."""
 
-    def __init__(self, config: Config, falcon_app: falcon.App) -> None:  # type: ignore[type-arg]
+    def __init__(self, config: Config, routes: dict[str, object], middleware: list[Any]) -> None:
         self.config = config
-        self._falcon_app = falcon_app
+        self.routes = routes
+        self._falcon_app = falcon.App(middleware=middleware)
+        errors.install(self._falcon_app)
+        for template, resource in routes.items():
+            self._falcon_app.add_route(template, resource)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         environ = dict(environ)  # the host's own must not change under it

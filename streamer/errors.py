@@ -36,6 +36,29 @@ class DatabaseTooNew(StreamerError):
         )
 
 
+class DatabaseUnusable(StreamerError):
+    """The database file cannot be opened or is not one."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+class SecretUnusable(StreamerError):
+    """The file with the secret key holds none."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} does not hold a secret of at least 32 characters: remove it to get a new one"
+        )
+
+
+class CannotListen(StreamerError):
+    """The address to listen on is wrong or taken."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {reason}")
+
+
 class InvalidInput(StreamerError):
     """Input is well formed but some of its fields have values that we refuse."""
 
@@ -44,8 +67,8 @@ class InvalidInput(StreamerError):
         self.errors = errors
 
 
-class MalformedBody(StreamerError):
-    """A request body does not follow the grammar of its media type."""
+class MalformedRequest(StreamerError):
+    """A request, or its body, does not follow its grammar."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

@@ -5,12 +5,13 @@ import re
 import secrets
 import time
 from typing import Any
+from urllib.parse import quote
 
 import falcon
 
 from streamer import accounts, logs
 from streamer.database import Database
-from streamer.errors import MalformedBody, NotAuthenticated
+from streamer.errors import MalformedRequest, NotAuthenticated
 from streamer.protocol import forwarded
 from streamer.tokens import AccessTokens
 
@@ -43,7 +44,7 @@ class LogEntry:
             "address": self._req.remote_addr,
             "request_id": self.request_id,
         }
-        path = self._req.path.encode("unicode_escape").decode()
+        path = quote(self._req.path, safe="/:@!$&'()*+,;=-._~")
         facts = " ".join(f"{name}={fields[name]}" for name in _FACTS)
         logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
 
@@ -61,10 +62,13 @@ class AccessLog:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
+        if not hasattr(req.context, "log_entry"):  # Falcon has refused the method before all else
+            self.process_request(req, resp)
         entry = req.context.log_entry
         entry.status = resp.status_code
         if resp.stream is None:  # else its close() writes the line
             entry.close(0 if req.method == "HEAD" else len(resp.data or b""))
+        logs.request_id.set("-")  # this thread works on something else next
 
 
 class SafeHeaders:
@@ -85,17 +89,23 @@ class SafeHeaders:
                 resp.set_header(name, value)
 
 
+class ValidHost:
+    """Refuses a Host field that is no host name: links are built from it."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        host = req.get_header("Host")
+        if not host:  # then the server's own name is used
+            req.env.pop("HTTP_HOST", None)
+        elif not forwarded.HOST.fullmatch(host):
+            raise MalformedRequest("bad_host", "the Host header field is not a host name")
+
+
 class Authentication:
     """Lets nobody through to a resource that is not public."""
 
     def __init__(self, database: Database, access_tokens: AccessTokens) -> None:
         self._database = database
         self._access_tokens = access_tokens
-
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # links are built from it
-        if not forwarded.HOST.fullmatch(req.get_header("Host") or req.host):
-            raise MalformedBody("bad_host", "the Host header field is not a host name")
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]

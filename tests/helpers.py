@@ -7,6 +7,7 @@ from typing import Any, Self
 import webtest
 
 from streamer.app import Application
+from tests.contract import checked
 
 PASSWORD = "correct horse battery"
 
@@ -23,7 +24,7 @@ class Client:
     """A small REST client: every call returns the answer, whatever its status."""
 
     def __init__(self, app: Application, address: str = "192.0.2.1") -> None:
-        self.http = webtest.TestApp(app, extra_environ={"REMOTE_ADDR": address})
+        self.http = webtest.TestApp(checked(app), extra_environ={"REMOTE_ADDR": address})
         self.session: dict[str, Any] = {}
 
     def sign_up(self, username: str, password: str = PASSWORD) -> Self:

@@ -1,6 +1,7 @@
 """Request bodies, read with care: counted against their declared length, never more than wanted."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from streamer.errors import (
     FieldError,
     InvalidInput,
     LengthMissing,
-    MalformedBody,
+    MalformedRequest,
     UnsupportedMediaType,
 )
 
@@ -23,13 +24,16 @@ READ_BYTES = 1 << 20  # one read of a large body
 
 
 class Body:
-    """The body of a request. Raises LengthMissing if its length is not declared."""
+    """The body of a request. Raises LengthMissing or MalformedRequest if its length is not declared."""
 
     def __init__(self, req: falcon.Request) -> None:
-        if req.content_length is None:
+        length = req.env.get("CONTENT_LENGTH")
+        if not length:
             # some servers make a chunked body that was cut off look complete
             raise LengthMissing("a request body needs a Content-Length")
-        self.length = req.content_length
+        if not re.fullmatch("[0-9]{1,18}", length):  # int() would take "+1" and "1_0"
+            raise MalformedRequest("bad_request", "the Content-Length is not a length")
+        self.length = int(length)
         self._left = self.length
         self._stream = req.env["wsgi.input"]
 
@@ -59,12 +63,12 @@ def media_type(req: falcon.Request) -> str:
     return (req.content_type or "").partition(";")[0].strip().lower()
 
 
-def read_json(req: falcon.Request) -> dict[str, Any]:
-    """The JSON object that a request carries.
+def read_json(req: falcon.Request, *others: str) -> dict[str, Any]:
+    """The JSON object that a request carries, as application/json or one of the other media types.
 
-    Raises UnsupportedMediaType, LengthMissing, BodyTooLarge, MalformedBody or InvalidInput.
+    Raises UnsupportedMediaType, LengthMissing, BodyTooLarge, MalformedRequest or InvalidInput.
     """
-    if media_type(req) not in {"application/json", "application/merge-patch+json"}:
+    if media_type(req) not in {"application/json", *others}:
         raise UnsupportedMediaType(req.content_type, "application/json")
     body = Body(req)
     if body.length > MAX_JSON_BYTES:
@@ -72,7 +76,7 @@ def read_json(req: falcon.Request) -> dict[str, Any]:
     try:
         value = json.loads(b"".join(body.chunks()).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise MalformedBody("malformed_json", "the body is not JSON in UTF-8") from error
+        raise MalformedRequest("malformed_json", "the body is not JSON in UTF-8") from error
     if not isinstance(value, dict):
         raise InvalidInput(FieldError("", "the body must be a JSON object"))
     return value
@@ -85,35 +89,37 @@ def _refuse_constant(name: str) -> None:
 def form_parts(req: falcon.Request) -> Iterator[BodyPart]:
     """The parts of a multipart/form-data body, as they come. The form is whole only when this ends.
 
-    Raises MalformedBody when it is not.
+    Raises MalformedRequest when it is not.
     """
     body = Body(req)
     _, options = falcon.parse_header(req.content_type or "")
     boundary = options.get("boundary", "").rstrip()
     if not 1 <= len(boundary) <= 70:
-        raise MalformedBody("malformed_multipart", "the Content-Type has no boundary of 1 to 70 characters")
+        raise MalformedRequest(
+            "malformed_multipart", "the Content-Type has no boundary of 1 to 70 characters"
+        )
     # large reads: the form's own reader would ask the server for 32 KiB at a time
     stream = BufferedReader(body.read, body.length, READ_BYTES)
     try:
         yield from MultipartForm(stream, boundary.encode(), body.length, MultipartParseOptions())
     except MultipartParseError as error:
-        raise MalformedBody("malformed_multipart", f"the form is broken: {error.description}") from error
+        raise MalformedRequest("malformed_multipart", f"the form is broken: {error.description}") from error
 
 
 def part_name(part: BodyPart) -> str:
-    """The name of the form field. Raises MalformedBody."""
+    """The name of the form field. Raises MalformedRequest."""
     try:
         return part.name or ""
     except ValueError as error:
-        raise MalformedBody("malformed_multipart", "a part's name is not UTF-8") from error
+        raise MalformedRequest("malformed_multipart", "a part's name is not UTF-8") from error
 
 
 def part_filename(part: BodyPart) -> str | None:
-    """The file name that the client gave, if it did. Raises MalformedBody."""
+    """The file name that the client gave, if it did. Raises MalformedRequest."""
     try:
         return part.filename
     except (ValueError, MultipartParseError) as error:
-        raise MalformedBody("malformed_multipart", "a part's file name is not UTF-8") from error
+        raise MalformedRequest("malformed_multipart", "a part's file name is not UTF-8") from error
 
 
 def part_text(part: BodyPart) -> str:

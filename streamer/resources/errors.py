@@ -1,9 +1,9 @@
 """The one table from failures to problem documents (RFC 9457)."""
 
-import http
 import json
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import falcon
@@ -52,10 +52,9 @@ DETAILS = {
 
 def document(status: int, code: str, detail: str, **members: Any) -> dict[str, Any]:
     """A problem document."""
-    title = http.HTTPStatus(status).phrase
     return {
         "type": "about:blank",
-        "title": title,
+        "title": _phrase(status),
         "status": status,
         "detail": detail,
         "code": code,
@@ -63,9 +62,14 @@ def document(status: int, code: str, detail: str, **members: Any) -> dict[str, A
     }
 
 
+def _phrase(status: int) -> str:
+    # Falcon's are those of the status line; Python's differ from version to version
+    return str(falcon.code_to_http_status(status)).partition(" ")[2]
+
+
 def describe(error: errors.StreamerError) -> tuple[dict[str, Any], dict[str, str]]:
     """The problem document and the header fields for a failure that we foresee."""
-    if isinstance(error, errors.MalformedBody):
+    if isinstance(error, errors.MalformedRequest):
         return document(400, error.code, str(error)), {}
     status, code = PROBLEMS[type(error)]
     return document(status, code, str(error), **_members(error)), _fields(error)
@@ -93,7 +97,7 @@ def _fields(error: errors.StreamerError) -> dict[str, str]:
         case errors.TooManyAttempts() | errors.Busy():
             return {"Retry-After": str(error.retry_after)}
         case errors.RangeNotSatisfiable():
-            return {"Content-Range": f"bytes */{error.complete_length}"}
+            return {"Accept-Ranges": "bytes", "Content-Range": f"bytes */{error.complete_length}"}
     return {}
 
 
@@ -114,7 +118,7 @@ def _handle_foreseen(
 def _handle_falcon(
     req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
-    phrase = http.HTTPStatus(error.status_code).phrase
+    phrase = _phrase(error.status_code)
     code = re.sub(r"[^a-z]+", "_", phrase.lower())
     detail = error.description or DETAILS.get(error.status_code, phrase)
     _answer(resp, document(error.status_code, code, detail), dict(error.headers or {}))
@@ -123,13 +127,21 @@ def _handle_falcon(
 def _handle_database(
     req: falcon.Request, resp: falcon.Response, error: peewee.OperationalError, params: dict[str, Any]
 ) -> None:
-    logger.error("the database failed: %s", error)
-    if "full" in str(error):
+    reasons = " ".join(_chain(error))
+    logger.error("the database failed: %s", reasons)
+    if "full" in reasons:
         _answer(resp, *describe(errors.InsufficientStorage(available=0)))
-    elif "locked" in str(error):
+    elif "locked" in reasons:
         _answer(resp, *describe(errors.Busy("the database is busy")))
     else:
         _handle_unexpected(req, resp, error, params)
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    """The error and those before it: a rollback that fails hides what it was for."""
+    while error is not None:
+        yield str(error)
+        error = error.__context__
 
 
 def _handle_unexpected(
@@ -144,6 +156,9 @@ def _answer(resp: falcon.Response, problem: dict[str, Any], fields: dict[str, st
     if resp.stream is not None:
         resp.stream.close()  # type: ignore[union-attr]
         resp.stream = None
+    for name in resp.headers:  # nothing stays of the answer whose place this one takes
+        if name != "x-request-id":
+            resp.delete_header(name)
     resp.status = problem["status"]
     resp.content_type = MEDIA_TYPE
     resp.data = json.dumps(problem).encode()

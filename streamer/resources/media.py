@@ -45,11 +45,12 @@ class Stream:
     def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
         validators = _validators(video)
-        resp.set_headers(_fields(video, validators, kind=_disposition_kind(req)))
+        resp.set_headers(_validator_fields(video, validators))
         if not is_modified(req, validators):
             resp.status = 304
             return
         ranges = _requested_ranges(req, video, validators)
+        resp.set_headers(_representation_fields(video, kind=_disposition_kind(req)))
         if ranges is None:
             self._send_whole(req, resp, video)
         elif len(ranges) == 1:
@@ -99,15 +100,20 @@ def _validators(video: Video) -> Validators:
     return Validators(etag=EntityTag(Path(video.file_path).name), last_modified=video.created_at)
 
 
-def _fields(video: Video, validators: Validators, kind: str) -> dict[str, str]:
-    digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
+def _validator_fields(video: Video, validators: Validators) -> dict[str, str]:
     return {
-        "Content-Type": video.mime_type,
-        "Content-Disposition": content_disposition(kind, video.filename),
-        "Accept-Ranges": "bytes",
         "ETag": str(validators.etag),
         "Last-Modified": format_http_date(video.created_at),
         "Cache-Control": "private, no-cache",
+    }
+
+
+def _representation_fields(video: Video, kind: str) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
+    return {
+        "Content-Type": video.mime_type,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": content_disposition(kind, video.filename),
         "Repr-Digest": f"sha-256=:{digest}:",
         # a file that somebody uploaded must not run as a page of this origin
         "Content-Security-Policy": "sandbox",

@@ -90,7 +90,7 @@ class Videos:
     def _receive_form(
         self, req: falcon.Request, staged: StagedFile, promise: Promise
     ) -> tuple[dict[str, Any], Container]:
-        details: dict[str, Any] = {}
+        details = inputs.parse_fields(req.params, required={}, optional=UPLOAD_QUERY)
         container = None
         seen = set()
         for part in bodies.form_parts(req):
@@ -163,7 +163,9 @@ class VideoItem:
     def on_patch(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         user = req.context.user
         access.video_for(self.database, user, inputs.identifier(video_id))  # before the body is judged
-        changes = inputs.parse_fields(bodies.read_json(req), required={}, optional=DETAILS)
+        changes = inputs.parse_fields(
+            bodies.read_json(req, "application/merge-patch+json"), required={}, optional=DETAILS
+        )
         with self.database.atomic():  # nobody changes it between the precondition and the change
             video = access.video_for(self.database, user, inputs.identifier(video_id))
             is_modified(req, self._represent(req, video)[1])
