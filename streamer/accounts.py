@@ -25,17 +25,23 @@ class Session:
 
 
 def register(database: Database, username: str, password: str) -> User:
-    """Make an account. Raises UsernameTaken."""
-    _require_free(database, username)  # before the password is hashed, which is slow
-    hashed = passwords.hash_password(password)
+    """Make an account. Raises UsernameTaken or Busy."""
+    with passwords.admission():
+        if find(database, username) is not None:  # before the password is hashed, which is slow
+            raise _taken(username)
+        hashed = passwords.hash_password(password)
     try:
         with database.atomic():
             user_id = User.insert(username=username, password=hashed, created_at=clock.now()).execute(
                 database
             )
     except peewee.IntegrityError as error:
-        raise UsernameTaken(f"the user name {username} is taken") from error
+        raise _taken(username) from error
     return _user(database, user_id)
+
+
+def _taken(username: str) -> UsernameTaken:
+    return UsernameTaken(f"the user name {username} is taken")
 
 
 def log_in(database: Database, username: str, password: str, address: str) -> Session:
@@ -43,7 +49,7 @@ def log_in(database: Database, username: str, password: str, address: str) -> Se
 
     An unknown user name takes the same time as a wrong password and fails in the same words.
     """
-    with throttle.attempt(database, username, address):
+    with passwords.admission(), throttle.attempt(database, username, address):
         user = find(database, username)
         matches = passwords.verify_password(password, user.password if user else None)
         if user is None or not matches:
@@ -97,16 +103,18 @@ def change_password(database: Database, user: User, current: str, new: str, addr
 
     Raises WrongPassword, TooManyAttempts or Busy.
     """
-    confirm_password(database, user, current, address)
-    return set_password(database, user, new)
+    with passwords.admission():
+        _confirm_password(database, user, current, address)
+        return set_password(database, user, new)
 
 
 def set_password(database: Database, user: User, password: str) -> Session:
-    """Set a new password, end every session and begin a new one. Raises Busy."""
+    """Set a new password, end every session and begin a new one. Raises NotAuthenticated."""
     hashed = passwords.hash_password(password)
     with database.atomic():
+        current = _unchanged(database, user)
         RefreshToken.delete().where(RefreshToken.user == user.id).execute(database)
-        User.update(password=hashed, credential_version=User.credential_version + 1).where(
+        User.update(password=hashed, credential_version=current.credential_version + 1).where(
             User.id == user.id
         ).execute(database)
         return _begin_session(database, _user(database, user.id))
@@ -114,14 +122,23 @@ def set_password(database: Database, user: User, password: str) -> Session:
 
 def confirm_password(database: Database, user: User, password: str, address: str) -> None:
     """Make sure that it is the user who asks. Raises WrongPassword, TooManyAttempts or Busy."""
+    with passwords.admission():
+        _confirm_password(database, user, password, address)
+
+
+def _confirm_password(database: Database, user: User, password: str, address: str) -> None:
     with throttle.attempt(database, user.username, address):
         if not passwords.verify_password(password, user.password):
             raise WrongPassword("the password is wrong")
 
 
-def _require_free(database: Database, username: str) -> None:
-    if find(database, username) is not None:
-        raise UsernameTaken(f"the user name {username} is taken")
+def _unchanged(database: Database, user: User) -> User:
+    """The account, unless it or its password has gone while the given one was checked."""
+    same = (User.id == user.id) & (User.credential_version == user.credential_version)
+    current = User.select().where(same).get_or_none(database)
+    if current is None:
+        raise NotAuthenticated("the user name or the password is wrong", presented=False)
+    return current
 
 
 def _user(database: Database, user_id: int) -> User:
@@ -130,10 +147,7 @@ def _user(database: Database, user_id: int) -> User:
 
 def _begin_session(database: Database, user: User) -> Session:
     with database.atomic():
-        current = find(database, user.username)
-        if current is None or current.credential_version != user.credential_version:
-            # the password was changed, or the account deleted, while this one was checked
-            raise NotAuthenticated("the user name or the password is wrong", presented=False)
+        _unchanged(database, user)
         RefreshToken.delete().where(RefreshToken.expires_at <= clock.now()).execute(database)
         return Session(user, _add_refresh_token(database, user.id, family=secrets.token_hex(16)))
 

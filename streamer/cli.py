@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except (StreamerError, OSError) as error:
         return _fail(error, 1)
+    except (EOFError, KeyboardInterrupt):
+        return _fail("interrupted", 1)
     return status
 
 
-def _fail(error: Exception, status: int) -> int:
-    print(f"streamer: {error}", file=sys.stderr)
+def _fail(error: Exception | str, status: int) -> int:
+    print("streamer:", logs.on_one_line(str(error)), file=sys.stderr)
     return status
 
 
@@ -115,9 +117,10 @@ def _add_user(config: Config, options: argparse.Namespace) -> int:
 
 def _set_password(config: Config, options: argparse.Namespace) -> int:
     database = _open(config)
-    user = accounts.find(database, options.name)
+    name = options.name.encode(errors="replace").decode()
+    user = accounts.find(database, name)
     if user is None:
-        raise StreamerError(f"there is no account {options.name}")
+        raise StreamerError(f"there is no account {name}")
     fields = inputs.parse_fields(
         {"password": _read_password()}, required={"password": inputs.password}, optional={}
     )
@@ -133,7 +136,10 @@ def _open(config: Config) -> Database:
 
 def _read_password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            return sys.stdin.readline().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise StreamerError(f"the password is not {error.encoding}") from error
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise StreamerError("the two passwords are not the same")

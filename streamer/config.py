@@ -42,14 +42,23 @@ def _whole_number(text: str, wanted: str, low: int = 0, high: int = 2**63 - 1) -
 
 
 def _public_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+    if not re.fullmatch(r"https?://[A-Za-z0-9._~:\[\]-]+(?:/[A-Za-z0-9._~%-]+)*/?", text) or not _has_host(
+        text
+    ):
         raise ValueError("an absolute http or https URL without query, such as https://video.example.org")
     return text.rstrip("/")
 
 
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the address or the port
+        return False
+
+
 def _secret_key(text: str) -> str:
-    if len(text) < 32:
+    if len(text) < 32 or not text.isprintable():
         raise ValueError("at least 32 characters, such as the output of: openssl rand -hex 32")
     return text
 

@@ -5,14 +5,14 @@ Each thread keeps one connection open. All writing is done inside
 read first and then had to wait for the lock would fail instead.
 """
 
-import os
 import sqlite3
+import time
 from pathlib import Path
 
 import peewee
 from playhouse.migrations import Runner
 
-from streamer.errors import DatabaseTooNew
+from streamer.errors import DatabaseTooNew, DatabaseUnusable
 
 Database = peewee.SqliteDatabase
 
@@ -23,15 +23,19 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def open_database(path: Path) -> Database:
     """Bring the database at ``path`` up to date, creating it where there is none, and open it.
 
-    Raises DatabaseTooNew, with the file left alone, when a later version has written it.
+    Raises DatabaseTooNew, with the file left alone, when a later version has written it, and
+    DatabaseUnusable when it is no database at all.
     """
     path.touch(mode=0o600)  # SQLite gives its other files the same mode
-    _migrate(path)
+    try:
+        _migrate(path)
+    except peewee.DatabaseError as error:
+        raise DatabaseUnusable(str(path), str(error)) from error
     return Database(
         str(path),
         timeout=BUSY_TIMEOUT_SECONDS,
         lock_type="IMMEDIATE",
-        pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1},
+        pragmas={"synchronous": "full", "foreign_keys": 1},
     )
 
 
@@ -51,13 +55,29 @@ def _migrate(path: Path) -> None:
                 _keep_copy(path, f"{path.name}.before-{pending[0]}")
             if pending:
                 runner.up()
+        _use_write_ahead_log(database)
     finally:
         database.close()
+
+
+def _use_write_ahead_log(database: Database) -> None:
+    """Let readers and a writer work side by side; the file remembers it."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            database.pragma("journal_mode", "wal")
+            return
+        except peewee.OperationalError:
+            # the one lock that SQLite does not wait for: another process starts at this moment
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _keep_copy(path: Path, name: str) -> None:
     """Copy the database as it was last committed, so that a failed upgrade can be taken back."""
     unfinished = path.with_name(f"{name}.tmp")
+    unfinished.touch(mode=0o600)
     source = sqlite3.connect(path)
     target = sqlite3.connect(unfinished)
     try:
@@ -65,4 +85,4 @@ def _keep_copy(path: Path, name: str) -> None:
     finally:
         target.close()
         source.close()
-    os.replace(unfinished, path.with_name(name))
+    unfinished.replace(path.with_name(name))

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
@@ -25,11 +28,18 @@ class TextFormatter(logging.Formatter):
     """``time level logger message``; what a stranger sent cannot begin a new line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{_time(record)} {record.levelname} {record.name} {message}"
+        line = f"{_time(record)} {record.levelname} {record.name} {on_one_line(record.getMessage())}"
         if "request_id" not in record.__dict__.get("fields", {}):
             line += f" request_id={request_id.get()}"
-        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).split("\n")
+            line = "\n    ".join([line, *map(on_one_line, trace)])
+        return line
+
+
+def on_one_line(text: str) -> str:
+    """Text without what begins a line somewhere or speaks to a terminal."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -17,24 +17,39 @@ from streamer.errors import Busy
 
 COST = 12
 RUNNING = 2  # hashes computed at once in this process, whatever the number of applications in it
-WAITING = 2  # requests that may wait for their turn; they hold worker threads that streams need
+WAITING = 2  # requests beside them; they hold worker threads, which others need too
 
 _places = threading.BoundedSemaphore(RUNNING + WAITING)
 _turns = threading.BoundedSemaphore(RUNNING)
 
 
+@contextmanager
+def admission() -> Iterator[None]:
+    """Take one of the few places for requests that hash. Raises Busy when all are taken.
+
+    To be held around all that such a request does, so that a storm of them keeps
+    neither the worker threads nor the database from those who watch.
+    """
+    if not _places.acquire(blocking=False):
+        raise Busy("the server is checking as many passwords as it takes at once")
+    try:
+        yield
+    finally:
+        _places.release()
+
+
 def hash_password(password: str) -> str:
-    """Hash a new password. Raises Busy when too many are being worked on."""
-    with _turn():
+    """Hash a new password."""
+    with _turns:
         return bcrypt.hashpw(_digest(password), bcrypt.gensalt(COST)).decode()
 
 
 def verify_password(password: str, hashed: str | None) -> bool:
-    """Tell whether the password is the hashed one. Raises Busy when too many are being worked on.
+    """Tell whether the password is the hashed one.
 
     None stands for an account that does not exist: it takes the same time as a wrong password.
     """
-    with _turn():
+    with _turns:
         matches = bcrypt.checkpw(_digest(password), (hashed or _nobody()).encode())
     return matches and hashed is not None
 
@@ -43,17 +58,6 @@ def _digest(password: str) -> bytes:
     # one keyboard sends é as one code point, another as two
     normal = unicodedata.normalize("NFKC", password)
     return base64.b64encode(hashlib.sha256(normal.encode()).digest())
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    if not _places.acquire(blocking=False):
-        raise Busy("the server is checking as many passwords as it takes at once")
-    try:
-        with _turns:
-            yield
-    finally:
-        _places.release()
 
 
 def _nobody() -> str:

@@ -15,6 +15,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from streamer.app import Application
+from streamer.errors import CannotListen
 from streamer.resources.errors import MEDIA_TYPE, document
 from streamer.resources.videos import FORM_OVERHEAD_BYTES
 from streamer.storage.local import INCOMING
@@ -59,7 +60,9 @@ class ProblemTask(ErrorTask):
     def execute(self) -> None:
         error = self.request.error
         logger.info("%s was refused: %s %s", self.channel.addr[0], error.code, error.body)
-        body = json.dumps(document(error.code, CODES[error.code], error.body)).encode()
+        limit = self.channel.server.application.config.max_upload_bytes
+        members = {413: {"limit": limit}, 507: {"available": 0}}.get(error.code, {})
+        body = json.dumps(document(error.code, CODES[error.code], error.body, **members)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", MEDIA_TYPE), ("X-Content-Type-Options", "nosniff")]
         self.set_close_on_finish()
@@ -116,15 +119,19 @@ class Server(TcpWSGIServer):
 
 
 def create_servers(app: Application) -> list[Server]:
-    """Listen on all addresses of the configured host. Raises OSError."""
-    adjustments = Adjustments(**_settings(app))
-    dispatcher = ThreadedTaskDispatcher()
-    dispatcher.set_thread_count(adjustments.threads)
+    """Listen on all addresses of the configured host. Raises CannotListen."""
     sockets: dict[int, Any] = {}
-    return [
-        Server(app, map=sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=address)
-        for address in adjustments.listen
-    ]
+    dispatcher = ThreadedTaskDispatcher()
+    try:
+        adjustments = Adjustments(**_settings(app))
+        servers = [
+            Server(app, map=sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=address)
+            for address in adjustments.listen
+        ]
+    except (OSError, ValueError) as error:
+        raise CannotListen(app.config.host, app.config.port, str(error)) from error
+    dispatcher.set_thread_count(adjustments.threads)
+    return servers
 
 
 def _settings(app: Application) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 
 from streamer import clock
-from streamer.errors import NotAuthenticated
+from streamer.errors import NotAuthenticated, SecretUnusable
 
 ACCESS_LIFETIME_SECONDS = 60 * 60
 REFRESH_LIFETIME_SECONDS = 30 * 24 * 60 * 60
@@ -59,10 +59,16 @@ def hash_refresh_token(token: str) -> str:
 
 
 def load_secret(path: Path) -> str:
-    """The secret of this installation, made at the first start, readable by its owner only."""
+    """The secret of this installation, made at the first start, readable by its owner only.
+
+    Raises SecretUnusable for a file that anybody could guess.
+    """
     if not path.exists():
         _make_secret(path)
-    return path.read_text(encoding="ascii").strip()
+    secret = path.read_text(encoding="utf-8", errors="replace").strip()
+    if len(secret) < 32:
+        raise SecretUnusable(str(path))
+    return secret
 
 
 def _make_secret(path: Path) -> None:

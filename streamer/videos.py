@@ -63,7 +63,6 @@ def add(
     """
     staged.seal()
     now = clock.now()
-    orphan = Orphan.file_path == staged.file_path
     Orphan.insert(file_path=staged.file_path, created_at=now).execute(database)
     try:
         staged.publish()
@@ -83,13 +82,19 @@ def add(
                 created_at=now,
                 updated_at=now,
             ).execute(database)
-            Orphan.delete().where(orphan).execute(database)
+            Orphan.delete().where(Orphan.file_path == staged.file_path).execute(database)
+            staged.keep()
     except BaseException:
-        # the file goes with its context, and the note of it here
-        Orphan.delete().where(orphan).execute(database)
+        _take_back(database, staged)
         raise
-    staged.keep()
     return Video.select().where(Video.id == video_id).get(database)
+
+
+def _take_back(database: Database, staged: StagedFile) -> None:
+    """Undo what ``add`` did, unless it was committed: only the database knows."""
+    if not Video.select().where(Video.file_path == staged.file_path).exists(database):
+        staged.discard()
+        Orphan.delete().where(Orphan.file_path == staged.file_path).execute(database)
 
 
 def check_quota(user: User, size: int, quota_bytes: int | None) -> None:

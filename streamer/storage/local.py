@@ -54,33 +54,36 @@ class StagedFile:
     def write(self, data: bytes) -> None:
         """Append bytes. Raises InsufficientStorage when the disk is full."""
         rest = memoryview(data)
-        try:
+        with _told_when_full():
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-        except OSError as error:
-            raise _translated(error) from error
         self._digest.update(data)
         self.size += len(data)
 
     def seal(self) -> None:
         """Bring all bytes to the disk. Raises InsufficientStorage when it is full."""
-        try:
+        with _told_when_full():
             os.fsync(self._descriptor)
-        except OSError as error:
-            raise _translated(error) from error
 
     def publish(self) -> None:
         """Give the sealed file its final name, durably; it stays locked until the context ends."""
         if not locks.AVAILABLE:
             self._close()  # such systems do not rename an open file
         final = self._storage.path(self.file_path)
-        os.rename(self._path, final)
-        self._path = final
-        self._storage.sync(VIDEOS)
+        with _told_when_full():
+            os.rename(self._path, final)
+            self._path = final
+            self._storage.sync(VIDEOS)
 
     def keep(self) -> None:
         """The published file belongs to a row now."""
         self._kept = True
+
+    def discard(self) -> None:
+        """Remove the file, wherever it is."""
+        if not locks.AVAILABLE:
+            self._close()  # such systems do not remove an open file
+        self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -88,10 +91,8 @@ class StagedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not locks.AVAILABLE:
-            self._close()
         if not self._kept:
-            self._path.unlink(missing_ok=True)
+            self.discard()
         self._close()
 
     def _close(self) -> None:
@@ -168,7 +169,11 @@ class LocalStorage:
             os.close(descriptor)
 
 
-def _translated(error: OSError) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return InsufficientStorage(available=0)
-    return error
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise InsufficientStorage(available=0) from error
+        raise
