@@ -1,0 +1,211 @@
+"""No request costs more because the library is large: every query that is made goes by an index.
+
+The queries are those that the application really runs, caught on their way to
+SQLite; the plans are those of a database with thousands of rows.
+"""
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from streamer import videos
+from streamer.app import Application
+from streamer.config import Config
+from tests.helpers import PASSWORD, Client, video_bytes
+from tests.wsgi import call, database_of
+
+ROWS = 3000  # of each of three users
+TITLES = ("holiday", "birthday", "école", "film")
+
+Query = tuple[str, tuple[object, ...]]
+
+ALLOWED_SCANS = {
+    # health: one row, whichever comes first
+    'SELECT "t1"."id" FROM "user" AS "t1" LIMIT ?',
+}
+
+
+@pytest.fixture
+def large(app: Application, alice: Client, config: Config) -> Client:
+    """A client in a database of thousands of rows."""
+    for name in ("robert", "carol"):
+        Client(app).sign_up(name)
+    with closing(sqlite3.connect(config.data / "streamer.db")) as connection, connection:
+        columns = (
+            "uploader_id, title, title_folded, description, filename, file_path, mime_type, size, sha256,"
+            " status, created_at, updated_at"
+        )
+        connection.executemany(
+            f"INSERT INTO video ({columns}) VALUES ({', '.join('?' * 12)})",
+            (row(user, number) for user in (1, 2, 3) for number in range(ROWS)),
+        )
+        connection.execute("UPDATE user SET video_count = ?, bytes_used = ?", (ROWS, ROWS * 1000))
+        connection.executemany(
+            "INSERT INTO refresh_token (user_id, family, token_hash, created_at, expires_at)"
+            " VALUES (1, ?, ?, '2026-01-01', '2999-01-01')",
+            ((f"family{n}", f"hash{n}") for n in range(1000)),
+        )
+        connection.executemany(
+            "INSERT INTO login_failures VALUES (?, 1, '2999-01-01')", ((f"source{n}",) for n in range(1000))
+        )
+        connection.executemany(
+            "INSERT INTO orphan VALUES (?, '2026-01-01')", ((f"videos/o{n}",) for n in range(1000))
+        )
+    return alice
+
+
+def row(user: int, number: int) -> tuple[object, ...]:
+    title = f"{TITLES[number % 4]} {number % 97}"
+    moment = f"2026-01-{number % 28 + 1:02}T00:00:{number % 60:02}.000000Z"
+    status = videos.STATUSES[number % 3]
+    path = f"videos/{user}-{number}"
+    return (
+        user,
+        title,
+        title,
+        "",
+        "f.mp4",
+        path,
+        "video/mp4",
+        number % 50 + 1,
+        "0" * 64,
+        status,
+        moment,
+        moment,
+    )
+
+
+@contextmanager
+def caught(app: Application) -> Iterator[list[Query]]:
+    """Every query that the application makes inside."""
+    database = database_of(app)
+    found: list[Query] = []
+
+    def keep(event: Any) -> None:
+        if event.sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}:
+            found.append((event.sql, tuple(event.params or ())))
+
+    database.query_hooks.append(keep)
+    try:
+        yield found
+    finally:
+        database.query_hooks.remove(keep)
+
+
+def plan(data: Path, query: Query) -> list[str]:
+    """How SQLite would do it."""
+    with closing(sqlite3.connect(data / "streamer.db")) as connection:
+        sql, parameters = query
+        return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+
+
+def reads_too_much(steps: list[str]) -> bool:
+    """Whether a plan goes through a whole table or index, or sorts what it has found."""
+    harmless = ("SCAN CONSTANT ROW", "SCAN (subquery")  # of what was found by other steps
+    is_scan = any(step.startswith("SCAN ") and not step.startswith(harmless) for step in steps)
+    return is_scan or any("USE TEMP B-TREE" in step for step in steps)
+
+
+def analyze(data: Path) -> None:
+    with closing(sqlite3.connect(data / "streamer.db")) as connection, connection:
+        connection.execute("ANALYZE")
+
+
+def test_a_bad_plan_is_noticed(large: Client, config: Config) -> None:
+    for sql in (
+        "SELECT * FROM video WHERE title = 'x'",
+        "SELECT * FROM video ORDER BY id",
+        "SELECT * FROM video WHERE uploader_id = 1 ORDER BY updated_at",
+        "SELECT count(*) FROM video",
+        "UPDATE video SET title = 'x' WHERE size = 3",
+    ):
+        assert reads_too_much(plan(config.data, (sql, ()))), sql
+    assert not reads_too_much(plan(config.data, ("SELECT * FROM video WHERE id = 1", ())))
+
+
+LISTS = [
+    f"/api/videos?sort={sort}{status}{q}&page=2"
+    for sort, status, q in itertools.product(
+        videos.SORTS, ["", *(f"&status={name}" for name in videos.STATUSES)], ["", "&q=holi"]
+    )
+]
+
+
+def test_every_list_goes_by_an_index_and_sorts_nothing(
+    app: Application, large: Client, config: Config
+) -> None:
+    with caught(app) as queries:
+        for url in LISTS:
+            assert call(app, url, headers=large.headers).status == 200
+    lists = {query for query in queries if "ORDER BY" in query[0]}
+    counts = {query for query in queries if "COUNT" in query[0]}
+    assert len(lists) == len(LISTS)
+    assert len(counts) == 7, "of the filters that there are"
+    for before_or_after in ("before", "after"):
+        for query in queries:
+            steps = plan(config.data, query)
+            assert not reads_too_much(steps), (before_or_after, query, steps)
+            # nothing is read only to be left out
+            assert ('"status" =' in query[0]) == ("status=?" in steps[0]), (before_or_after, query, steps)
+        analyze(config.data)
+
+
+def test_the_plain_list_does_not_count_rows(app: Application, large: Client) -> None:
+    with caught(app) as queries:
+        large.get("/api/videos", status=200)
+    assert not any("COUNT" in sql for sql, _ in queries)
+
+
+def test_every_query_of_a_session_goes_by_an_index(app: Application, large: Client, config: Config) -> None:
+    analyze(config.data)
+    with caught(app) as queries:
+        whole_session(app)
+    assert len({sql for sql, _ in queries}) >= 20
+    for query in queries:
+        steps = plan(config.data, query)
+        assert query[0] in ALLOWED_SCANS or not reads_too_much(steps), (query[0], steps)
+    assert {sql for sql, _ in queries} >= ALLOWED_SCANS, "an exception that is not needed any more"
+
+
+def whole_session(app: Application) -> None:
+    """Everything that a client can do."""
+    client = Client(app).sign_up("dora")
+    client.post("/api/auth/login", {"username": "dora", "password": "wrong"}, status=401)
+    client.post("/api/auth/register", {"username": "DORA", "password": PASSWORD}, status=409)
+    client.session = client.post(
+        "/api/auth/refresh", {"refresh_token": client.session["refresh_token"]}, status=200
+    ).json
+    client.post("/api/auth/refresh", {"refresh_token": "unknown"}, status=401)
+    client.get("/health", status=200)
+    for _ in range(2):
+        client.upload(video_bytes(3000), title="a film", status=201)
+    client.upload_raw(video_bytes(60), status=201)
+    client.upload(b"no video", status=415)
+    listing = client.get("/api/videos?q=film&status=ready", status=200)
+    address = listing.json["data"][0]["links"]["self"]
+    client.get(address, status=200)
+    client.get(f"{address}/stream", {"Range": "bytes=0-1"}, status=206)
+    client.patch(address, {"title": "another"}, status=200)
+    client.delete(address, status=204)
+    client.get("/api/auth/me", status=200)
+    changed = {"current_password": PASSWORD, "password": "another password"}
+    client.session = client.patch("/api/auth/me", changed, status=200).json
+    client.post("/api/auth/logout", {"refresh_token": client.session["refresh_token"]}, status=204)
+    client.delete("/api/auth/me", {"password": "another password"}, status=204)
+
+
+def test_the_work_of_a_request_is_a_few_queries(app: Application, large: Client) -> None:
+    with caught(app) as queries:
+        large.get("/api/videos?limit=100", status=200)
+    assert len(queries) <= 3, "no query for each row"
+
+
+def test_models_are_bound_to_no_database() -> None:
+    with pytest.raises(peewee.InterfaceError):
+        videos.Video.select().execute()

@@ -1,0 +1,259 @@
+"""What a video is, below HTTP: its row and its object come and go in the right order."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from streamer import accounts, videos
+from streamer.database import Database, open_database
+from streamer.errors import NotAuthenticated, QuotaExceeded
+from streamer.models import Orphan, User, Video
+from streamer.storage.local import LocalStorage, StagedFile
+from tests.concurrency import at_once
+from tests.conftest import Clock
+from tests.wsgi import stored_files
+
+DATA = bytes(1000)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path / "streamer.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def user(database: Database) -> User:
+    return accounts.register(database, "alice", "correct horse battery")
+
+
+def add(database: Database, user: User, staged: StagedFile, **details: Any) -> Video:
+    details = {"title": "A film", "description": "", "quota_bytes": None} | details
+    return videos.add(database, user, staged, filename="film.mp4", mime_type="video/mp4", **details)
+
+
+def store(database: Database, user: User, storage: LocalStorage, size: int = 1000, **details: Any) -> Video:
+    with storage.stage() as staged:
+        staged.write(bytes(size))
+        return add(database, user, staged, **details)
+
+
+def counters(database: Database) -> tuple[int, int]:
+    user = User.select().get(database)
+    return user.video_count, user.bytes_used
+
+
+def orphans(database: Database) -> list[str]:
+    return [orphan.file_path for orphan in Orphan.select().execute(database)]
+
+
+# --- add
+
+
+def test_bytes_name_and_row_reach_the_disk_in_this_order(
+    database: Database, user: User, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename, commit = os.fsync, os.rename, Database.commit
+
+    def record_fsync(descriptor: int) -> None:
+        done.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+        fsync(descriptor)
+
+    def record_rename(source: Path, target: Path) -> None:
+        done.append("rename")
+        rename(source, target)
+
+    def record_commit(self: Database) -> Any:
+        done.append("commit")
+        return commit(self)
+
+    def record_query(event: Any) -> None:
+        words = event.sql.split()
+        if words[0] in {"INSERT", "DELETE"}:
+            done.append(f"{words[0].lower()} {words[2].strip(chr(34))}")
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename)
+    monkeypatch.setattr(Database, "commit", record_commit)
+    database.query_hooks.append(record_query)
+    store(database, user, storage)
+    assert done == [
+        "fsync file",
+        "insert orphan",  # before there is an object that it could name
+        "rename",
+        "fsync folder",
+        "insert video",
+        "delete orphan",
+        "commit",
+    ]
+
+
+def test_a_commit_is_durable(database: Database) -> None:
+    assert database.execute_sql("PRAGMA synchronous").fetchone() == (2,)
+    assert database.execute_sql("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert database.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def test_an_added_video_has_all_its_facts(
+    frozen: Clock, database: Database, user: User, storage: LocalStorage, tmp_path: Path
+) -> None:
+    video = store(database, user, storage, title="Straße", description="text")
+    assert (video.title, video.title_folded, video.description) == ("Straße", "strasse", "text")
+    assert (video.size, video.status, video.filename) == (1000, "ready", "film.mp4")
+    assert video.created_at == video.updated_at == frozen.now()
+    assert stored_files(tmp_path) == [video.file_path]
+    assert storage.path(video.file_path).read_bytes() == DATA
+    assert counters(database) == (1, 1000)
+    assert orphans(database) == []
+
+
+@pytest.mark.parametrize(("quota", "fits"), [(None, True), (1000, True), (999, False), (0, False)])
+def test_the_quota_is_decided_with_the_row(
+    database: Database, user: User, storage: LocalStorage, tmp_path: Path, quota: int | None, fits: bool
+) -> None:
+    if fits:
+        store(database, user, storage, quota_bytes=quota)
+        assert counters(database) == (1, 1000)
+        return
+    with pytest.raises(QuotaExceeded) as caught:
+        store(database, user, storage, quota_bytes=quota)
+    assert (caught.value.quota, caught.value.used) == (quota, 0)
+    assert stored_files(tmp_path) == []
+    assert orphans(database) == []
+    assert counters(database) == (0, 0)
+
+
+def test_the_quota_counts_what_has_come_since_the_user_was_read(
+    database: Database, user: User, storage: LocalStorage
+) -> None:
+    store(database, user, storage, quota_bytes=1500)
+    assert user.bytes_used == 0, "as it was read when the request began"
+    with pytest.raises(QuotaExceeded):
+        store(database, user, storage, quota_bytes=1500)
+
+
+def test_a_video_of_a_deleted_account_is_not_kept(
+    database: Database, user: User, storage: LocalStorage, tmp_path: Path
+) -> None:
+    videos.remove_account(database, user)
+    with pytest.raises(NotAuthenticated):
+        store(database, user, storage)
+    assert stored_files(tmp_path) == []
+    assert orphans(database) == []
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_after_a_failed_commit_the_object_is_there_if_and_only_if_its_row_is(
+    database: Database,
+    user: User,
+    storage: LocalStorage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_committed: bool,
+) -> None:
+    commit = Database.commit
+
+    def fail(self: Database) -> None:
+        if is_committed:
+            commit(self)
+        raise peewee.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "commit", fail)
+        with pytest.raises(peewee.OperationalError):
+            store(database, user, storage)
+    rows = [video.file_path for video in Video.select().execute(database)]
+    assert len(rows) == is_committed
+    assert stored_files(tmp_path) == rows
+    assert orphans(database) == []
+    assert counters(database) == (len(rows), 1000 * len(rows))
+
+
+def test_a_failure_before_the_note_of_the_object_leaves_nothing(
+    database: Database, user: User, storage: LocalStorage, tmp_path: Path
+) -> None:
+    database.execute_sql("ALTER TABLE orphan RENAME TO away")
+    with pytest.raises(peewee.OperationalError):
+        store(database, user, storage)
+    assert stored_files(tmp_path) == []
+
+
+# --- remove
+
+
+def test_a_removed_video_leaves_the_note_of_its_object(
+    database: Database, user: User, storage: LocalStorage, tmp_path: Path
+) -> None:
+    video, other = store(database, user, storage), store(database, user, storage, size=70)
+    videos.remove(database, user, video)
+    assert [row.id for row in Video.select().execute(database)] == [other.id]
+    assert orphans(database) == [video.file_path]
+    assert counters(database) == (1, 70)
+    assert video.file_path in stored_files(tmp_path)
+
+
+def test_a_video_is_counted_out_once(database: Database, user: User, storage: LocalStorage) -> None:
+    video = store(database, user, storage)
+
+    def remove() -> None:
+        try:
+            videos.remove(database, user, video)
+        finally:
+            database.close()
+
+    assert at_once(*[remove] * 4) == [None] * 4
+    assert counters(database) == (0, 0)
+    assert orphans(database) == [video.file_path]
+
+
+def test_a_removed_account_leaves_the_notes_of_its_objects(
+    database: Database, user: User, storage: LocalStorage
+) -> None:
+    other = accounts.register(database, "robert", "correct horse battery")
+    theirs = store(database, other, storage)
+    mine = [store(database, user, storage).file_path for _ in range(3)]
+    assert sorted(videos.remove_account(database, user)) == sorted(mine)
+    assert sorted(orphans(database)) == sorted(mine)
+    assert [row.file_path for row in Video.select().execute(database)] == [theirs.file_path]
+    assert [row.username for row in User.select().execute(database)] == ["robert"]
+
+
+# --- change and list
+
+
+def test_what_is_not_given_stays(
+    frozen: Clock, database: Database, user: User, storage: LocalStorage
+) -> None:
+    video = store(database, user, storage, title="before", description="text")
+    frozen.forward(seconds=5)
+    videos.change(database, video, "ÄFTER", None)
+    found = Video.select().get(database)
+    assert (found.title, found.title_folded, found.description) == ("ÄFTER", "äfter", "text")
+    assert found.updated_at == frozen.now() > found.created_at
+    videos.change(database, found, None, "")
+    found = Video.select().get(database)
+    assert (found.title, found.description) == ("ÄFTER", "")
+
+
+def test_a_list_counts_only_when_it_must(database: Database, user: User, storage: LocalStorage) -> None:
+    for title in ("one", "two", "twelve"):
+        store(database, user, storage, title=title)
+    user = User.select().get(database)
+    assert videos.listing(database, user, videos.Listing()).total == 3
+    assert videos.listing(database, user, videos.Listing(q="TW")).total == 2
+    assert videos.listing(database, user, videos.Listing(status="failed")).total == 0
+    page = videos.listing(database, user, videos.Listing(page=2, limit=2, sort="title"))
+    assert [video.title for video in page.videos] == ["two"]
+    assert page.total == 3
