@@ -36,9 +36,9 @@ class StagedFile:
         self._create()
 
     def _create(self) -> None:
-        self.name = secrets.token_hex(16)
-        self.file_path = f"{VIDEOS}/{self.name}"
-        self._path = self._storage.path(f"{INCOMING}/{self.name}")
+        name = secrets.token_hex(16)
+        self.file_path = f"{VIDEOS}/{name}"
+        self._path = self._storage.path(f"{INCOMING}/{name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self._path, flags, 0o600)
         if not locks.try_lock(self._descriptor) or not os.fstat(self._descriptor).st_nlink:

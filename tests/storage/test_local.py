@@ -43,7 +43,7 @@ def test_a_kept_file_holds_what_was_written(storage: LocalStorage, tmp_path: Pat
         staged.write(b"")
         assert staged.size == len(DATA)
         assert staged.sha256 == hashlib.sha256(DATA).hexdigest()
-        assert stored_files(tmp_path) == [f"incoming/{staged.name}"]
+        assert stored_files(tmp_path) == [f"incoming/{Path(staged.file_path).name}"]
         staged.seal()
         staged.publish()
         assert stored_files(tmp_path) == [staged.file_path]
@@ -206,7 +206,7 @@ def test_where_folders_cannot_be_opened_they_are_not(
 def test_a_file_is_locked_until_its_context_ends(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     with storage.stage() as staged:
-        with storage.claim(f"incoming/{staged.name}") as claimed:
+        with storage.claim(f"incoming/{Path(staged.file_path).name}") as claimed:
             assert claimed is False
         staged.publish()
         with storage.claim(staged.file_path) as claimed:
@@ -314,7 +314,7 @@ def test_a_deleted_object_can_be_deleted_again(storage: LocalStorage, stored: st
 def test_what_is_staged_is_told_from_what_is_published(storage: LocalStorage) -> None:
     with storage.stage() as staged:
         assert storage.is_staged(staged.file_path)
-        assert storage.incoming() == [f"incoming/{staged.name}"]
+        assert storage.incoming() == [f"incoming/{Path(staged.file_path).name}"]
         staged.publish()
         assert not storage.is_staged(staged.file_path)
         assert storage.incoming() == []

@@ -1,0 +1,402 @@
+"""The ``streamer`` command, called in this process; ``tests/live`` runs it as one of its own."""
+
+import getpass
+import io
+import logging
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import streamer
+from streamer import cli, server
+from streamer.app import Application, create_app
+from streamer.config import Config
+from tests.conftest import MakeApp
+from tests.helpers import PASSWORD, Client
+
+NEW = "another long password"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Only the data folder is set; what serving sets up in the process is put back."""
+    for field in Config.__dataclass_fields__:
+        monkeypatch.delenv(f"STREAMER_{field.upper()}", raising=False)
+    monkeypatch.setenv("STREAMER_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr("streamer.logs.configure", lambda log_format: None)
+    return tmp_path / "data"
+
+
+Type = Callable[..., None]
+
+
+@pytest.fixture
+def type_in(monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Types lines at a prompt."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def type_in(*lines: str) -> None:
+        left = list(lines)
+
+        def prompt(text: str) -> str:
+            assert text.endswith(": ")
+            if not left:
+                raise EOFError
+            return left.pop(0)
+
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        monkeypatch.setattr(getpass, "getpass", prompt)
+
+    return type_in
+
+
+Pipe = Callable[[bytes], None]
+
+
+@pytest.fixture
+def pipe_in(monkeypatch: pytest.MonkeyPatch) -> Pipe:
+    """Gives bytes on standard input, which is no terminal."""
+
+    def pipe_in(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+    return pipe_in
+
+
+def fails(status: int, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error of a command that ends with this status."""
+    assert cli.main(arguments) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("streamer: ")
+    return line
+
+
+# user add
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"", b"\nmore\n"])
+def test_account_is_made_with_the_first_line_of_standard_input(
+    environment: Path, pipe_in: Pipe, capsys: pytest.CaptureFixture[str], ending: bytes
+) -> None:
+    pipe_in(PASSWORD.encode() + ending)
+    assert cli.main(["user", "add", "alice"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("made the account alice\n", "")
+    Client(create_app(Config(data=environment))).sign_in("alice")
+
+
+def test_spaces_are_part_of_a_password(environment: Path, pipe_in: Pipe) -> None:
+    pipe_in(b"  spaces around  \n")
+    cli.main(["user", "add", "alice"])
+    Client(create_app(Config(data=environment))).sign_in("alice", "  spaces around  ")
+
+
+def test_account_is_made_at_a_prompt(environment: Path, type_in: Type) -> None:
+    type_in(PASSWORD, PASSWORD)
+    assert cli.main(["user", "add", "alice"]) == 0
+    Client(create_app(Config(data=environment))).sign_in("alice")
+
+
+def test_two_different_passwords_make_no_account(
+    environment: Path, type_in: Type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in(PASSWORD, NEW)
+    assert "not the same" in fails(1, "user", "add", "alice", capsys=capsys)
+    type_in(PASSWORD, PASSWORD)
+    assert cli.main(["user", "add", "alice"]) == 0
+
+
+def test_end_of_input_at_the_prompt_is_one_line(type_in: Type, capsys: pytest.CaptureFixture[str]) -> None:
+    type_in(PASSWORD)
+    fails(1, "user", "add", "alice", capsys=capsys)
+
+
+def test_password_in_another_encoding_is_one_line(pipe_in: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe_in("pässwörter".encode("latin-1"))
+    fails(1, "user", "add", "alice", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "words"),
+    [
+        ("al", PASSWORD, "name: must have 3 to 32"),
+        ("al ice", PASSWORD, "name: must have 3 to 32"),
+        ("alice", "short", "password: must have 8 to 128"),
+        ("alice", "", "password: must have 8 to 128"),
+        ("\udcff\udcff\udcff", PASSWORD, "name: "),
+    ],
+)
+def test_bad_name_or_password_makes_no_account(
+    pipe_in: Pipe, capsys: pytest.CaptureFixture[str], name: str, password: str, words: str
+) -> None:
+    pipe_in(f"{password}\n".encode())
+    assert words in fails(1, "user", "add", name, capsys=capsys)
+
+
+def test_taken_name_makes_no_second_account(pipe_in: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe_in(PASSWORD.encode())
+    cli.main(["user", "add", "alice"])
+    capsys.readouterr()
+    pipe_in(NEW.encode())
+    assert "taken" in fails(1, "user", "add", "ALICE", capsys=capsys)
+
+
+def test_account_is_made_while_the_server_runs_and_registration_is_closed(
+    environment: Path, make_app: MakeApp, pipe_in: Pipe
+) -> None:
+    app = make_app(data=environment, registration=False)
+    bystander = Client(app)
+    bystander.get("/health", status=200)
+    pipe_in(PASSWORD.encode())
+    assert cli.main(["user", "add", "alice"]) == 0
+    Client(app).sign_in("alice").get("/api/auth/me", status=200)
+
+
+def test_data_folder_of_the_command_line_comes_before_that_of_the_environment(
+    environment: Path, tmp_path: Path, pipe_in: Pipe
+) -> None:
+    pipe_in(PASSWORD.encode())
+    assert cli.main(["user", "add", "alice", "--data", str(tmp_path / "other")]) == 0
+    assert (tmp_path / "other" / "streamer.db").exists()
+    assert not environment.exists()
+
+
+# user passwd
+
+
+def test_new_password_ends_the_sessions_of_the_running_server(
+    environment: Path, make_app: MakeApp, pipe_in: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = make_app(data=environment)
+    alice, bob = Client(app).sign_up("alice"), Client(app).sign_up("bob")
+    pipe_in(NEW.encode())
+    assert cli.main(["user", "passwd", "ALICE"]) == 0
+    assert capsys.readouterr().out == "set the password of alice and ended its sessions\n"
+    alice.get("/api/auth/me", status=401)
+    alice.post("/api/auth/refresh", {"refresh_token": alice.session["refresh_token"]}, status=401)
+    Client(app).sign_in("alice", NEW)
+    bob.get("/api/auth/me", status=200)
+
+
+def test_new_password_can_be_typed(environment: Path, make_app: MakeApp, type_in: Type) -> None:
+    app = make_app(data=environment)
+    Client(app).sign_up("alice")
+    type_in(NEW, NEW)
+    assert cli.main(["user", "passwd", "alice"]) == 0
+    Client(app).sign_in("alice", NEW)
+
+
+@pytest.mark.parametrize("name", ["nobody", "", "al\nice", "\udcff"])
+def test_unknown_account_is_told_before_a_password_is_asked_for(
+    type_in: Type, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    type_in()
+    fails(1, "user", "passwd", name, capsys=capsys)
+
+
+def test_bad_new_password_changes_nothing(
+    environment: Path, make_app: MakeApp, pipe_in: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice = Client(make_app(data=environment)).sign_up("alice")
+    pipe_in(b"short")
+    assert "password: must have" in fails(1, "user", "passwd", "alice", capsys=capsys)
+    alice.get("/api/auth/me", status=200)
+
+
+# settings and what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STREAMER_PORT", "http"),
+        ("STREAMER_THREADS", "0"),
+        ("STREAMER_REGISTRATION", "maybe"),
+        ("STREAMER_TRUSTED_PROXIES", "proxy\nhost"),
+        ("STREAMER_PUBLIC_URL", "https://[::1"),
+    ],
+)
+@pytest.mark.parametrize("command", [("serve",), ("user", "add", "alice"), ("user", "passwd", "alice")])
+def test_wrong_setting_ends_every_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: Path,
+    command: tuple[str, ...],
+    variable: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    line = fails(2, *command, capsys=capsys)
+    assert f"{variable}={value!r}: want " in line
+    assert not environment.exists()
+
+
+def test_wrong_flag_is_told_as_the_variable_that_it_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "STREAMER_PORT='70000'" in fails(2, "serve", "--port", "70000", capsys=capsys)
+
+
+def test_secret_key_is_not_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("STREAMER_SECRET_KEY", "hunter2")
+    assert "hunter2" not in fails(2, "serve", capsys=capsys)
+
+
+@pytest.mark.parametrize("arguments", [[], ["user"], ["sing"], ["user", "add"], ["serve", "-x"]])
+def test_wrong_arguments_end_with_status_two(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: streamer" in capsys.readouterr().err
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"streamer {streamer.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [("serve",), ("user", "add", "alice"), ("user", "passwd", "alice")])
+@pytest.mark.parametrize("content", ["file for folder", "no database", "newer database"])
+def test_data_folder_that_cannot_be_used_ends_every_command_with_one_line(
+    environment: Path,
+    pipe_in: Pipe,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    content: str,
+) -> None:
+    if content == "file for folder":
+        environment.write_text("")
+    elif content == "no database":
+        environment.mkdir()
+        (environment / "streamer.db").write_text("no database" * 100)
+    else:
+        create_app(Config(data=environment))
+        with sqlite3.connect(environment / "streamer.db") as connection:
+            connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_x', '')")
+        connection.close()
+    pipe_in(PASSWORD.encode())
+    assert str(environment) in fails(1, *command, capsys=capsys)
+
+
+def test_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"streamer {streamer.__version__}\n")
+
+
+# serve
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Application]:
+    """The applications that would have been served."""
+    applications: list[Application] = []
+
+    def create_servers(app: Application) -> list[Application]:
+        applications.append(app)
+        return [app]
+
+    monkeypatch.setattr(server, "create_servers", create_servers)
+    monkeypatch.setattr(server, "address", lambda servers: "http://127.0.0.1:8000")
+    monkeypatch.setattr(server, "serve", lambda servers: None)
+    return applications
+
+
+WARNING = "can make an account"
+
+
+@pytest.mark.parametrize(
+    ("host", "registration", "warned"),
+    [
+        ("127.0.0.1", "open", False),
+        ("127.1.2.3", "open", False),
+        ("::1", "open", False),
+        ("localhost", "open", False),
+        ("0.0.0.0", "open", True),
+        ("::", "open", True),
+        ("192.0.2.1", "open", True),
+        ("nas.local", "open", True),
+        ("0.0.0.0", "closed", False),
+        ("nas.local", "closed", False),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_open_registration_on_a_reachable_address_is_warned_of_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+    registration: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setenv("STREAMER_REGISTRATION", registration)
+    assert cli.main(["serve", "--host", host]) == 0
+    warnings = [event.getMessage() for event in caplog.records if event.levelno == logging.WARNING]
+    assert len(warnings) == warned
+    if warned:
+        assert WARNING in warnings[0]
+        assert host in warnings[0]
+        assert "STREAMER_REGISTRATION=closed" in warnings[0]
+
+
+def test_flags_of_serve_come_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: list[Application]
+) -> None:
+    monkeypatch.setenv("STREAMER_PORT", "1234")
+    monkeypatch.setenv("STREAMER_HOST", "::1")
+    monkeypatch.setenv("STREAMER_THREADS", "3")
+    data = str(tmp_path / "flag")
+    assert cli.main(["serve", "--host", "127.0.0.2", "--port", "4321", "--data", data]) == 0
+    (app,) = served
+    assert (app.config.host, app.config.port, app.config.threads) == ("127.0.0.2", 4321, 3)
+    assert app.config.data == Path(data)
+
+
+@pytest.mark.usefixtures("served")
+def test_one_line_tells_that_the_server_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["serve"])
+    ready = f"streamer {streamer.__version__} is ready at http://127.0.0.1:8000\n"
+    assert capsys.readouterr().out == ready
+
+
+@pytest.mark.usefixtures("served")
+def test_log_format_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    formats: list[str] = []
+    monkeypatch.setattr("streamer.logs.configure", formats.append)
+    monkeypatch.setenv("STREAMER_LOG_FORMAT", "json")
+    cli.main(["serve"])
+    assert formats == ["json"]
+
+
+@pytest.mark.usefixtures("served")
+def test_signals_end_the_process_with_status_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    cli.main(["serve"])
+    assert set(handlers) == {signal.SIGTERM, signal.SIGINT}
+    for number, handler in handlers.items():
+        with pytest.raises(SystemExit) as caught:
+            handler(number, None)
+        assert caught.value.code == 0
+
+
+@pytest.mark.parametrize("host", ["not a host", "300.1.1.1", "a..b"])
+def test_address_that_is_none_is_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert host in fails(1, "serve", "--host", host, capsys=capsys)
