@@ -1,5 +1,6 @@
 """waitress, set up for video: its limits, its temporary files, and what it refuses by itself."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -11,8 +12,8 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
-from waitress.utilities import Error
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import BadRequest, Error
 
 from streamer.app import Application
 from streamer.errors import CannotListen
@@ -43,15 +44,37 @@ class DiskFull(Error):
 class Parser(HTTPRequestParser):
     """Answers a full disk, where waitress would drop the connection."""
 
+    path = ""  # waitress logs it when a client leaves, also where what it sent had none
+
     def received(self, data: bytes) -> int:
         try:
             return int(super().received(data))
+        except ValueError:  # a target such as "http://[", a Content-Length of thousands of digits
+            self.error = BadRequest("the head of the request is malformed")
+            self.completed = True
+            return len(data)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             self.error = DiskFull("there is no room for this request body")
             self.completed = True
             return len(data)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what did not fit is tried again before the file is closed
+            super().close()
+
+
+class Task(WSGITask):
+    """Keeps the connection after 204 and 304.
+
+    waitress ends it after every answer without Content-Length, also where none belongs.
+    """
+
+    def set_close_on_finish(self) -> None:
+        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.has_body or asked or self.version == "1.0":
+            super().set_close_on_finish()
 
 
 class ProblemTask(ErrorTask):
@@ -62,7 +85,9 @@ class ProblemTask(ErrorTask):
         logger.info("%s was refused: %s %s", self.channel.addr[0], error.code, error.body)
         limit = self.channel.server.application.config.max_upload_bytes
         members = {413: {"limit": limit}, 507: {"available": 0}}.get(error.code, {})
-        body = json.dumps(document(error.code, CODES[error.code], error.body, **members)).encode()
+        # waitress tells its own limit, which has room for a form around the file
+        detail = f"the limit is {limit} bytes" if error.code == 413 else error.body
+        body = json.dumps(document(error.code, CODES[error.code], detail, **members)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", MEDIA_TYPE), ("X-Content-Type-Options", "nosniff")]
         self.set_close_on_finish()
@@ -81,6 +106,7 @@ class Channel(HTTPChannel):
     """
 
     parser_class = Parser
+    task_class = Task
     error_task_class = ProblemTask
 
     close_when_flushed: bool  # waitress sets it after the last request of a connection

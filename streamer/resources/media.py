@@ -104,6 +104,9 @@ def _validator_fields(video: Video, validators: Validators) -> dict[str, str]:
     return {
         "ETag": str(validators.etag),
         "Last-Modified": format_http_date(video.created_at),
+        # a file that somebody uploaded must not run as a page of this origin; also on a 304,
+        # whose fields replace those that a cache has stored (RFC 9111, section 3.2)
+        "Content-Security-Policy": "sandbox",
         "Cache-Control": "private, no-cache",
     }
 
@@ -115,8 +118,6 @@ def _representation_fields(video: Video, kind: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Disposition": content_disposition(kind, video.filename),
         "Repr-Digest": f"sha-256=:{digest}:",
-        # a file that somebody uploaded must not run as a page of this origin
-        "Content-Security-Policy": "sandbox",
     }
 
 
