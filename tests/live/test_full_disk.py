@@ -1,0 +1,210 @@
+"""A disk that is really full: a small tmpfs, mounted for each test."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import video_bytes
+from tests.live.conftest import StartServer, Template
+from tests.live.harness import MIB, Answer, Server, Wire, eventually, paused_while_staging, require
+
+NEEDED = "needs root (or sudo without a password) and the right to mount a tmpfs"
+DISK_BYTES = 24 * MIB
+
+MakeDisk = Callable[[], Path]
+
+
+def _mount(*command: str) -> bool:
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    with suppress(FileNotFoundError):
+        return subprocess.run([*prefix, *command], capture_output=True, check=False).returncode == 0
+    return False
+
+
+@pytest.fixture
+def disk(tmp_path: Path, template: Template) -> Iterator[Path]:
+    """A data folder on a disk of its own, with an account in it."""
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
+    options = f"size={DISK_BYTES},mode=700,uid={os.geteuid()}"
+    mounted = _mount("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(mount_point))
+    require(mounted, NEEDED)
+    try:
+        shutil.copytree(template.data, mount_point / "data")
+        yield mount_point / "data"
+    finally:
+        assert _mount("umount", "--lazy", str(mount_point))
+
+
+@pytest.fixture
+def server(disk: Path, start_server: StartServer) -> Server:
+    """A server that keeps no reserve, so that the disk can become full to the last byte."""
+    return _allow_full_disk(start_server(data=disk))
+
+
+def _allow_full_disk(server: Server) -> Server:
+    server.allow(r"ERROR streamer the database failed: .*database or disk is full")
+    return server
+
+
+def _free(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _fill(folder: Path, leave: int) -> Path:
+    """Leave so many bytes of the disk free."""
+    filler = folder / "filler"
+    with filler.open("ab", buffering=0) as file, suppress(OSError):
+        if leave:
+            file.write(bytes(max(0, _free(folder) - leave)))
+        while not leave:  # what is free may be less than it says; ends with ENOSPC
+            file.write(bytes(4096))
+    return filler
+
+
+def _assert_all_is_well(server: Server, free: int) -> None:
+    """Nothing is left behind, small uploads work and the database can be written to."""
+    eventually(lambda: _free(server.data) >= free - MIB // 2, "the space of the failed upload is back")
+    assert server.incoming() == []
+    video_id = server.api.upload(video_bytes(50_000))
+    assert server.api.download(video_id) == video_bytes(50_000)
+    assert server.api.delete(video_id).status == 204
+    assert server.api.get("/health").status == 200
+    server.assert_consistent()
+
+
+def _send_and_read(server: Server, data: bytes) -> Answer:
+    """Upload like a client that goes on sending whatever the server says, then read the answer."""
+    with server.wire() as wire:
+        fields = {"Content-Type": "video/mp4", "Content-Length": str(len(data))}
+        wire.request("POST", "/api/videos", server.api.headers | fields)
+        wire.send(data)
+        return wire.answer()
+
+
+@pytest.mark.parametrize("settings", [{}, {"STREAMER_MIN_FREE_BYTES": ""}], ids=["no reserve", "reserve"])
+def test_a_body_larger_than_the_disk_gets_507(
+    disk: Path, start_server: StartServer, settings: dict[str, str]
+) -> None:
+    server = _allow_full_disk(start_server(data=disk, **settings))
+    free = _free(disk)
+    _send_and_read(server, video_bytes(DISK_BYTES + 4 * MIB)).assert_problem(507, "insufficient_storage")
+    _assert_all_is_well(server, free)
+
+
+@pytest.mark.parametrize("settings", [{}, {"STREAMER_MIN_FREE_BYTES": ""}], ids=["no reserve", "reserve"])
+def test_a_body_that_fits_once_but_not_twice_gets_507(
+    disk: Path, start_server: StartServer, settings: dict[str, str]
+) -> None:
+    server = _allow_full_disk(start_server(data=disk, **settings))
+    free = _free(disk)
+    answer = _send_and_read(server, video_bytes(free * 2 // 3))
+    answer.assert_problem(507, "insufficient_storage")
+    assert answer.json["available"] < free * 2 // 3
+    _assert_all_is_well(server, free)
+
+
+def test_the_reserve_is_kept_where_the_disk_alone_would_do(disk: Path, start_server: StartServer) -> None:
+    server = start_server(data=disk, STREAMER_MIN_FREE_BYTES=str(16 * MIB))
+    free = _free(disk)
+    _send_and_read(server, video_bytes(5 * MIB)).assert_problem(507, "insufficient_storage")
+    _assert_all_is_well(server, free)
+
+
+def test_a_disk_that_becomes_full_while_a_video_is_stored_gives_507(server: Server) -> None:
+    free = _free(server.data)
+    with paused_while_staging(server, video_bytes(10 * MIB)) as (upload, staged):
+        assert staged.stat().st_size < 10 * MIB
+        filler = _fill(server.data, leave=0)
+    upload.outcome().assert_problem(507, "insufficient_storage")
+    filler.unlink()
+    _assert_all_is_well(server, free)
+
+
+def test_wherever_the_disk_becomes_full_the_answer_is_201_or_507(server: Server) -> None:
+    free = _free(server.data)
+    answers = []
+    # the body's temporary file, the staged file, the journal of the database: each is the first to fail
+    # at some size, and the last bytes of a file fail in another place than those before them
+    room = 2 * MIB
+    for size in [
+        *range(room // 2 - 80_000, room // 2 + 12_000, 4_001),
+        *range(room - 9_000, room + 9_000, 1_501),
+    ]:
+        data = video_bytes(size, seed=size)
+        filler = _fill(server.data, leave=room)
+        answer = _send_and_read(server, data)
+        filler.unlink()
+        answers.append(answer.status)
+        if answer.status == 201:
+            assert server.api.download(answer.json["id"]) == data
+            assert server.api.delete(answer.json["id"]).status == 204
+        else:
+            answer.assert_problem(507, "insufficient_storage")
+    assert set(answers) == {201, 507}
+    server.restart()
+    _assert_all_is_well(server, free)
+
+
+def test_a_full_disk_is_told_to_a_client_that_waits_for_100_continue(server: Server) -> None:
+    free = _free(server.data)
+    data = video_bytes(DISK_BYTES + MIB)
+    with server.wire() as wire:
+        fields = {"Content-Type": "video/mp4", "Content-Length": str(len(data)), "Expect": "100-continue"}
+        wire.request("POST", "/api/videos", server.api.headers | fields)
+        answer = wire.answer()
+        if answer.status == 100:
+            wire.send(data)
+            answer = wire.answer()
+    answer.assert_problem(507, "insufficient_storage")
+    _assert_all_is_well(server, free)
+
+
+def test_viewers_and_readers_go_on_while_the_disk_is_full(server: Server) -> None:
+    video = video_bytes(MIB)
+    video_id = server.api.upload(video)
+    filler = _fill(server.data, leave=0)
+    assert server.api.download(video_id) == video
+    assert server.api.video_ids() == [video_id]
+    assert server.api.get("/health").status == 200
+    filler.unlink()
+    assert server.api.delete(video_id).status == 204
+    _assert_all_is_well(server, _free(server.data))
+
+
+def test_deleting_makes_room_for_the_next_upload(server: Server) -> None:
+    size = DISK_BYTES // 3
+    for seed in range(4):
+        video_id = server.api.upload(video_bytes(size, seed=seed))
+        assert _send_and_read(server, video_bytes(size, seed=99)).status == 507
+        assert server.api.delete(video_id).status == 204
+
+
+def test_many_clients_that_fill_the_disk_at_once_are_all_answered(server: Server) -> None:
+    free = _free(server.data)
+    wires: list[Wire] = []
+    data = video_bytes(8 * MIB)
+    fields = {"Content-Type": "video/mp4", "Content-Length": str(len(data))}
+    try:
+        for _ in range(6):  # together twice the disk, once in temporary files alone
+            wires.append(server.wire())
+            wires[-1].request("POST", "/api/videos", server.api.headers | fields)
+        for first in range(0, len(data), MIB):
+            for wire in wires:
+                wire.send(data[first : first + MIB])
+        answers = [wire.answer() for wire in wires]
+    finally:
+        for wire in wires:
+            wire.close()
+    assert {answer.status for answer in answers} <= {201, 507}
+    assert 507 in {answer.status for answer in answers}
+    for answer in answers:
+        if answer.status == 201:
+            assert server.api.delete(answer.json["id"]).status == 204
+    _assert_all_is_well(server, free)
