@@ -20,7 +20,7 @@ from streamer import models
 from streamer.app import create_app
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.errors import DatabaseTooNew, StreamerError
+from streamer.errors import DatabaseTooNew, DatabaseUnusable, StreamerError
 from streamer.models import User
 from tests.concurrency import at_once
 from tests.helpers import Client
@@ -447,3 +447,34 @@ def test_no_time_comes_back_as_none(opened: Database) -> None:
         user=user, family="f", token_hash="h", created_at=now, expires_at=now, spent_at=None
     ).execute(opened)
     assert models.RefreshToken.select().get(opened).spent_at is None
+
+
+def _refuse_the_write_ahead_log(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """As SQLite does when two first starts meet: without waiting, for fear of a deadlock."""
+    pragma = Database.pragma
+    refusals = iter([peewee.OperationalError("database is locked")] * times)
+
+    def refuse_at_first(self: Database, key: str, *value: str) -> Any:
+        if key == "journal_mode" and value and (refusal := next(refusals, None)):
+            raise refusal
+        return pragma(self, key, *value)
+
+    monkeypatch.setattr(Database, "pragma", refuse_at_first)
+
+
+def test_write_ahead_log_is_turned_on_once_another_start_is_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refuse_the_write_ahead_log(monkeypatch, times=2)
+    database = open_database(path)
+    assert database.pragma("journal_mode") == "wal"
+    database.close()
+
+
+def test_start_that_cannot_turn_the_write_ahead_log_on_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", 0)
+    _refuse_the_write_ahead_log(monkeypatch, times=1000)
+    with pytest.raises(DatabaseUnusable, match="locked"):
+        open_database(path)
