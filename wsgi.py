@@ -2,7 +2,10 @@
 
 import os
 
+from streamer import logs
 from streamer.app import create_app
 from streamer.config import Config
 
-application = create_app(Config.from_environ(os.environ))
+config = Config.from_environ(os.environ)
+logs.configure(config.log_format)
+application = create_app(config)

@@ -4,6 +4,7 @@ A session is a family of refresh tokens, each used once. An access token holds
 the version of the user's credential, so a new password ends all of them.
 """
 
+import logging
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ from streamer.database import Database
 from streamer.errors import NotAuthenticated, UsernameTaken, WrongPassword
 from streamer.models import RefreshToken, User
 
+logger = logging.getLogger("streamer")
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -24,20 +27,34 @@ class Session:
     refresh_token: str
 
 
-def register(database: Database, username: str, password: str) -> User:
-    """Make an account. Raises UsernameTaken or Busy."""
+def register(database: Database, username: str, password: str, address: str) -> User:
+    """Make an account for somebody at this address. Raises UsernameTaken, TooManyAttempts or Busy."""
     with passwords.admission():
-        if find(database, username) is not None:  # before the password is hashed, which is slow
-            raise _taken(username)
-        hashed = passwords.hash_password(password)
+        throttle.count_registration(database, address)
+        return add(database, username, password)
+
+
+def add(database: Database, username: str, password: str) -> User:
+    """Make an account. Raises UsernameTaken."""
+    if find(database, username) is not None:  # before the password is hashed, which is slow
+        raise _taken(username)
+    hashed = passwords.hash_password(password)
     try:
         with database.atomic():
-            user_id = User.insert(username=username, password=hashed, created_at=clock.now()).execute(
-                database
-            )
+            user_id = User.insert(
+                username=username,
+                password=hashed,
+                credential_version=_new_credential_version(),
+                created_at=clock.now(),
+            ).execute(database)
     except peewee.IntegrityError as error:
         raise _taken(username) from error
     return _user(database, user_id)
+
+
+def _new_credential_version() -> int:
+    """Random, so that no token passes for one of another database or another time."""
+    return secrets.randbelow(2**62)
 
 
 def _taken(username: str) -> UsernameTaken:
@@ -53,6 +70,8 @@ def log_in(database: Database, username: str, password: str, address: str) -> Se
         user = find(database, username)
         matches = passwords.verify_password(password, user.password if user else None)
         if user is None or not matches:
+            # only names that exist: what was typed into the wrong field may be a password
+            logger.warning("failed login: user=%s address=%s", user.username if user else "-", address)
             raise NotAuthenticated("the user name or the password is wrong", presented=False)
     return _begin_session(database, user)
 
@@ -112,11 +131,12 @@ def set_password(database: Database, user: User, password: str) -> Session:
     """Set a new password, end every session and begin a new one. Raises NotAuthenticated."""
     hashed = passwords.hash_password(password)
     with database.atomic():
-        current = _unchanged(database, user)
+        require_unchanged(database, user)
         RefreshToken.delete().where(RefreshToken.user == user.id).execute(database)
-        User.update(password=hashed, credential_version=current.credential_version + 1).where(
+        User.update(password=hashed, credential_version=_new_credential_version()).where(
             User.id == user.id
         ).execute(database)
+        throttle.forget_account(database, user.username)
         return _begin_session(database, _user(database, user.id))
 
 
@@ -132,13 +152,11 @@ def _confirm_password(database: Database, user: User, password: str, address: st
             raise WrongPassword("the password is wrong")
 
 
-def _unchanged(database: Database, user: User) -> User:
-    """The account, unless it or its password has gone while the given one was checked."""
+def require_unchanged(database: Database, user: User) -> None:
+    """Raise NotAuthenticated if the account or its password has gone while the given one was checked."""
     same = (User.id == user.id) & (User.credential_version == user.credential_version)
-    current = User.select().where(same).get_or_none(database)
-    if current is None:
+    if not User.select().where(same).exists(database):
         raise NotAuthenticated("the user name or the password is wrong", presented=False)
-    return current
 
 
 def _user(database: Database, user_id: int) -> User:
@@ -147,7 +165,7 @@ def _user(database: Database, user_id: int) -> User:
 
 def _begin_session(database: Database, user: User) -> Session:
     with database.atomic():
-        _unchanged(database, user)
+        require_unchanged(database, user)
         RefreshToken.delete().where(RefreshToken.expires_at <= clock.now()).execute(database)
         return Session(user, _add_refresh_token(database, user.id, family=secrets.token_hex(16)))
 

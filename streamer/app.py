@@ -11,12 +11,14 @@ from streamer.database import Database, open_database
 from streamer.middleware import AccessLog, Authentication, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
 from streamer.resources import auth, errors, media, system, videos
-from streamer.storage.local import LocalStorage
+from streamer.storage.local import LocalStorage, make_folder
 from streamer.storage.space import Space
 from streamer.tokens import AccessTokens, load_secret
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+DATABASE = "streamer.db"
 
 
 def create_app(config: Config) -> "Application":
@@ -25,10 +27,10 @@ def create_app(config: Config) -> "Application":
     Brings the database up to date and removes what a crash left behind. Raises
     StreamerError or OSError where the data folder cannot be used.
     """
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = open_database(config.data / "streamer.db")
-    storage = LocalStorage(config.data)
+    make_folder(config.data)
+    database = open_database(config.data / DATABASE)
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
+    storage = LocalStorage(config.data)  # brings the entries of the folder to the disk
     try:
         cleanup.sweep(database, storage)
     finally:

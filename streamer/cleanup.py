@@ -1,6 +1,9 @@
 """Removes stored objects that have no video: after a deletion, and at start what a crash left."""
 
 import logging
+from collections.abc import Iterable
+
+from peewee import OperationalError, chunked
 
 from streamer.database import Database
 from streamer.models import Orphan, Video
@@ -8,27 +11,48 @@ from streamer.storage.local import LocalStorage
 
 logger = logging.getLogger("streamer")
 
+BATCH = 200  # objects removed in one transaction: each commit waits for the disk
+
 
 def sweep(database: Database, storage: LocalStorage) -> None:
     """Remove what processes that died have left behind; what live ones work on stays."""
     for file_path in storage.incoming():
+        _try_to_remove(storage, file_path)
+    remove_orphans(database, storage, [row.file_path for row in Orphan.select().execute(database)])
+
+
+def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
+    """Remove objects without a video, and the notes of them; what cannot go now goes at the next start."""
+    try:
+        for batch in chunked(file_paths, BATCH):
+            _remove_batch(database, storage, batch)
+    except OperationalError as error:  # locked or full; the notes stay
+        logger.warning("cannot remove objects yet: %s", error)
+
+
+def _remove_batch(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
+    with database.atomic():
+        for file_path in file_paths:
+            if _is_gone(database, storage, file_path):
+                Orphan.delete().where(Orphan.file_path == file_path).execute(database)
+
+
+def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
+    """Tell whether the note of an object can go: the object has gone, or belongs to a video."""
+    # asked before all else: an object that has left incoming/ never goes back
+    if storage.is_staged(file_path):
+        return False
+    if Video.select().where(Video.file_path == file_path).exists(database):
+        return True
+    return _try_to_remove(storage, file_path)
+
+
+def _try_to_remove(storage: LocalStorage, file_path: str) -> bool:
+    try:
         with storage.claim(file_path) as claimed:
             if claimed:
                 storage.delete(file_path)
-    for orphan in list(Orphan.select().execute(database)):
-        remove_orphan(database, storage, orphan.file_path)
-
-
-def remove_orphan(database: Database, storage: LocalStorage, file_path: str) -> None:
-    """Remove an object without a video, and then the note of it, or else at the next start."""
-    with storage.claim(file_path) as claimed:
-        if not claimed or storage.is_staged(file_path):
-            return
-        # looked up again, now that whoever was publishing it has either committed or died
-        if not Video.select().where(Video.file_path == file_path).exists(database):
-            try:
-                storage.delete(file_path)
-            except OSError as error:  # Windows, while somebody watches it
-                logger.warning("cannot remove %s yet: %s", file_path, error)
-                return
-        Orphan.delete().where(Orphan.file_path == file_path).execute(database)
+            return claimed
+    except OSError as error:  # such as Windows, while somebody watches it
+        logger.warning("cannot remove %s: %s", file_path, error)
+        return False

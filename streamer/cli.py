@@ -12,10 +12,11 @@ from types import FrameType
 
 import streamer
 from streamer import accounts, inputs, logs, server
-from streamer.app import create_app
-from streamer.config import Config
-from streamer.database import Database, open_database
-from streamer.errors import ConfigurationError, StreamerError
+from streamer.app import DATABASE, create_app
+from streamer.config import Config, unknown_settings
+from streamer.database import open_database
+from streamer.errors import ConfigurationError, StreamerError, UsernameTaken
+from streamer.storage.local import make_folder
 
 logger = logging.getLogger("streamer")
 
@@ -27,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = Config.from_environ(os.environ | _settings(options))
         status: int = options.run(config, options)
     except ConfigurationError as error:
-        return _fail(error, 2)
+        for mistake in error.mistakes:
+            _fail(mistake, 2)
+        return 2
     except (StreamerError, OSError) as error:
         return _fail(error, 1)
     except (EOFError, KeyboardInterrupt):
@@ -79,6 +82,9 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
 
 def _serve(config: Config, options: argparse.Namespace) -> int:
     logs.configure(config.log_format)
+    for name in unknown_settings(os.environ):
+        logger.warning("%s is no setting of this version", name)
+    _make_data_folder(config)
     app = create_app(config)
     servers = server.create_servers(app)
     if config.registration and not _is_loopback(config.host):
@@ -86,11 +92,21 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
             "anybody who reaches %s can make an account: set STREAMER_REGISTRATION=closed to stop that",
             config.host,
         )
+    logger.info("serving the data folder %s at %s", config.data.resolve(), server.address(servers))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     print(f"streamer {streamer.__version__} is ready at {server.address(servers)}", flush=True)
     server.serve(servers)
+    logger.info("stopped")
     return 0
+
+
+def _make_data_folder(config: Config) -> None:
+    try:
+        make_folder(config.data)
+    except OSError as error:
+        mistake = f"STREAMER_DATA={str(config.data)!r}: want a folder that can be made here: {error.strerror}"
+        raise ConfigurationError([mistake]) from error
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -99,42 +115,44 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 
 
 def _add_user(config: Config, options: argparse.Namespace) -> int:
-    fields = inputs.parse_fields(
-        {"name": options.name, "password": _read_password()},
-        required={"name": inputs.username, "password": inputs.password},
-        optional={},
-    )
-    accounts.register(_open(config), fields["name"], fields["password"])
-    print(f"made the account {options.name}")
+    name = inputs.parse_fields({"name": options.name}, required={"name": inputs.username}, optional={})[
+        "name"
+    ]
+    _make_data_folder(config)
+    database = open_database(config.data / DATABASE)
+    if accounts.find(database, name) is not None:
+        raise UsernameTaken(f"the user name {name} is taken")
+    accounts.add(database, name, _read_password())
+    print(logs.on_one_line(f"made the account {name} in {config.data.resolve()}"))
     return 0
 
 
 def _set_password(config: Config, options: argparse.Namespace) -> int:
-    database = _open(config)
+    path = config.data / DATABASE
+    if not path.exists():
+        raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
+    database = open_database(path)
     name = options.name.encode(errors="replace").decode()
     user = accounts.find(database, name)
     if user is None:
-        raise StreamerError(f"there is no account {name}")
-    fields = inputs.parse_fields(
-        {"password": _read_password()}, required={"password": inputs.password}, optional={}
-    )
-    accounts.set_password(database, user, fields["password"])
+        raise StreamerError(f"there is no account {name} in {config.data.resolve()}")
+    accounts.set_password(database, user, _read_password())
     print(f"set the password of {user.username} and ended its sessions")
     return 0
 
 
-def _open(config: Config) -> Database:
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open_database(config.data / "streamer.db")
-
-
 def _read_password() -> str:
+    fields = {"password": _type_password()}
+    return str(inputs.parse_fields(fields, required={"password": inputs.password}, optional={})["password"])
+
+
+def _type_password() -> str:
     if not sys.stdin.isatty():
         try:
             return sys.stdin.readline().rstrip("\r\n")

@@ -27,11 +27,11 @@ def _threads(text: str) -> int:
 
 
 def _byte_count(text: str) -> int:
-    return _whole_number(text, "a whole number of bytes")
+    return _whole_number(text, "a whole number of bytes, such as 5000000000")
 
 
 def _positive_byte_count(text: str) -> int:
-    return _whole_number(text, "a whole number of bytes, at least 1", low=1)
+    return _whole_number(text, "a whole number of bytes, such as 5000000000", low=1)
 
 
 def _whole_number(text: str, wanted: str, low: int = 0, high: int = 2**63 - 1) -> int:
@@ -77,7 +77,7 @@ def _log_format(text: str) -> str:
 
 def _networks(text: str) -> tuple[Network, ...]:
     try:
-        return tuple(ip_network(part.strip()) for part in text.split(","))
+        return tuple(ip_network(part.strip(), strict=False) for part in text.split(","))
     except ValueError as error:
         raise ValueError("addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/8") from error
 
@@ -129,18 +129,23 @@ class Config:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the ``STREAMER_*`` variables. Raises ConfigurationError for a value that cannot be used."""
-        return cls(
-            **{
-                setting.name: _read(f"STREAMER_{setting.name.upper()}", text, setting.metadata["parse"])
-                for setting in fields(cls)
-                if (text := environ.get(f"STREAMER_{setting.name.upper()}"))
-            }
-        )
+        values, mistakes = {}, []
+        for setting in fields(cls):
+            name = f"STREAMER_{setting.name.upper()}"
+            text = environ.get(name)
+            if not text:
+                continue
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                shown = "(hidden)" if setting.name == "secret_key" else repr(text)
+                mistakes.append(f"{name}={shown}: want {error}")
+        if mistakes:
+            raise ConfigurationError(mistakes)
+        return cls(**values)
 
 
-def _read(name: str, text: str, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(text)
-    except ValueError as error:
-        shown = "(hidden)" if name == "STREAMER_SECRET_KEY" else text
-        raise ConfigurationError(name, shown, f"want {error}") from error
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """The ``STREAMER_*`` variables that set nothing: mistyped, or of another version."""
+    known = {f"STREAMER_{setting.name.upper()}" for setting in fields(Config)}
+    return sorted(name for name in environ if name.startswith("STREAMER_") and name not in known)

@@ -14,10 +14,18 @@ from playhouse.migrations import Runner
 
 from streamer.errors import DatabaseTooNew, DatabaseUnusable
 
-Database = peewee.SqliteDatabase
-
 BUSY_TIMEOUT_SECONDS = 30
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database(peewee.SqliteDatabase):
+    """The handle that queries name."""
+
+    def rollback(self) -> None:
+        # a full disk makes SQLite roll back by itself; a second time would fail and hide why
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        if connection.in_transaction:
+            super().rollback()
 
 
 def open_database(path: Path) -> Database:

@@ -20,10 +20,11 @@ class StreamerError(Exception):
 
 
 class ConfigurationError(StreamerError):
-    """A setting has a value that cannot be used."""
+    """Settings have values that cannot be used; ``mistakes`` has a line for each."""
 
-    def __init__(self, name: str, value: str, wanted: str) -> None:
-        super().__init__(f"{name}={value!r}: {wanted}")
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 class DatabaseTooNew(StreamerError):
@@ -134,6 +135,12 @@ class Busy(StreamerError):
     retry_after = 1  # seconds
 
 
+class Unavailable(StreamerError):
+    """The database or the data folder does not work; an administrator has to look after it."""
+
+    retry_after = 10  # seconds
+
+
 class NotAVideo(StreamerError):
     """The first bytes are not those of a container that we know."""
 
@@ -150,7 +157,7 @@ class QuotaExceeded(StreamerError):
     """The account would hold more than its quota; both figures are in bytes."""
 
     def __init__(self, quota: int, used: int) -> None:
-        super().__init__(f"{used} of {quota} bytes are used")
+        super().__init__(f"this does not fit: {used} of the quota of {quota} bytes are used")
         self.quota = quota
         self.used = used
 
@@ -159,7 +166,7 @@ class InsufficientStorage(StreamerError):
     """The disk has no room for this upload; ``available`` is in bytes."""
 
     def __init__(self, available: int) -> None:
-        super().__init__(f"{available} bytes are available for uploads")
+        super().__init__(f"the disk has no room for this: {available} bytes are available")
         self.available = available
 
 

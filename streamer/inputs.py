@@ -19,6 +19,7 @@ MAX_TITLE = 200  # characters
 MAX_DESCRIPTION = 5000  # characters
 MAX_FILENAME = 255  # characters
 MAX_ID = 2**63 - 1  # SQLite's largest integer
+MAX_PAGE = 1_000_000_000
 
 
 def parse_fields(
@@ -47,7 +48,7 @@ def parse_fields(
 def text(value: object) -> str:
     """Any text that can be encoded as UTF-8."""
     if not isinstance(value, str):
-        raise ValueError("must be a string")
+        raise ValueError("must be a single string")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("must not have lone surrogates")
     return value
@@ -112,6 +113,9 @@ def _printable(value: object, most: int, allowed: str = "") -> str:
     # Cc is control characters; Zl and Zp are the line and paragraph separators
     if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} and c not in allowed for c in given):
         raise ValueError("must not have control characters")
+    # they can make gpj.exe look like exe.jpg (Unicode TR 36)
+    if any("\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069" for c in given):
+        raise ValueError("must not have characters that turn the direction of the text")
     return given
 
 
@@ -124,7 +128,7 @@ def identifier(value: str) -> int | None:
 
 def page(value: object) -> int:
     """A page number, from 1."""
-    return _number(value, 1, MAX_ID // 100)
+    return _number(value, 1, MAX_PAGE)
 
 
 def limit(value: object) -> int:
@@ -159,4 +163,4 @@ def _number(value: object, low: int, high: int) -> int:
 
 
 def _refuse_number(low: int, high: int) -> NoReturn:
-    raise ValueError(f"must be a whole number from {low} to {high}")
+    raise ValueError(f"must be one whole number from {low} to {high}")

@@ -50,9 +50,8 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
             "request_id": request_id.get(),
-            **record.__dict__.get("fields", {}),
+            **(record.__dict__.get("fields") or {"message": record.getMessage()}),
         }
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)

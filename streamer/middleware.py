@@ -17,7 +17,7 @@ from streamer.tokens import AccessTokens
 
 logger = logging.getLogger("streamer.access")
 
-_FACTS = ("bytes", "duration_ms", "user", "address", "request_id")
+_FACTS = ("received", "bytes", "duration_ms", "user", "address", "request_id")
 
 
 class LogEntry:
@@ -38,15 +38,20 @@ class LogEntry:
             "method": self._req.method,
             "path": self._req.path,  # without the query, which may hold secrets
             "status": self.status,
+            "received": self._received(),
             "bytes": sent,
             "duration_ms": round((time.monotonic() - self._started) * 1000, 1),
-            "user": user.username if user else "-",
+            "user": user.username if user else None,
             "address": self._req.remote_addr,
             "request_id": self.request_id,
         }
         path = quote(self._req.path, safe="/:@!$&'()*+,;=-._~")
-        facts = " ".join(f"{name}={fields[name]}" for name in _FACTS)
+        facts = " ".join(f"{name}={'-' if fields[name] is None else fields[name]}" for name in _FACTS)
         logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
+
+    def _received(self) -> int:
+        length = self._req.env.get("CONTENT_LENGTH") or ""
+        return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
 
 
 class AccessLog:

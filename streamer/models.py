@@ -38,7 +38,7 @@ class User(peewee.Model):
     id = peewee.AutoField()
     username = peewee.TextField(unique=True, collation="NOCASE")
     password = peewee.TextField()
-    credential_version = peewee.IntegerField(default=1)
+    credential_version = peewee.IntegerField()
     created_at = UtcField()
     video_count = peewee.IntegerField(default=0)
     bytes_used = peewee.IntegerField(default=0)
@@ -63,7 +63,7 @@ class RefreshToken(peewee.Model):
 
 
 class LoginFailures(peewee.Model):
-    """Failed logins of one source in the current window of time."""
+    """Failed logins, or registrations, of one source in the current window of time."""
 
     source = peewee.TextField(primary_key=True)
     failures = peewee.IntegerField()

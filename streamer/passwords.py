@@ -17,7 +17,7 @@ from streamer.errors import Busy
 
 COST = 12
 RUNNING = 2  # hashes computed at once in this process, whatever the number of applications in it
-WAITING = 2  # requests beside them; they hold worker threads, which others need too
+WAITING = 4  # requests beside them; they hold worker threads, which others need too
 
 _places = threading.BoundedSemaphore(RUNNING + WAITING)
 _turns = threading.BoundedSemaphore(RUNNING)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import secrets
 import socket
 import tempfile
 from typing import Any
@@ -16,7 +17,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest, Error
 
 from streamer.app import Application
-from streamer.errors import CannotListen
+from streamer.errors import CannotListen, ConfigurationError
 from streamer.resources.errors import MEDIA_TYPE, document
 from streamer.resources.videos import FORM_OVERHEAD_BYTES
 from streamer.storage.local import INCOMING
@@ -31,6 +32,7 @@ CODES = {
     501: "not_implemented",
     507: "insufficient_storage",
 }
+DETAILS = {"Bad URI": "the target of the request is no URI: percent-encode what is not ASCII"}
 LINGER_BYTES = 64 * 2**20
 
 
@@ -82,14 +84,18 @@ class ProblemTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        logger.info("%s was refused: %s %s", self.channel.addr[0], error.code, error.body)
+        request_id = secrets.token_hex(8)
+        facts = {"status": error.code, "address": self.channel.addr[0], "request_id": request_id}
+        line = " ".join(f"{name}={value}" for name, value in facts.items())
+        logger.info("refused: %s %s", error.body, line, extra={"fields": {"message": error.body, **facts}})
         limit = self.channel.server.application.config.max_upload_bytes
         members = {413: {"limit": limit}, 507: {"available": 0}}.get(error.code, {})
         # waitress tells its own limit, which has room for a form around the file
-        detail = f"the limit is {limit} bytes" if error.code == 413 else error.body
-        body = json.dumps(document(error.code, CODES[error.code], detail, **members)).encode()
+        detail = {413: f"the limit is {limit} bytes"}.get(error.code, DETAILS.get(error.body, error.body))
+        body = json.dumps(document(error.code, CODES[error.code], detail, **members)).encode() + b"\n"
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", MEDIA_TYPE), ("X-Content-Type-Options", "nosniff")]
+        self.response_headers.append(("X-Request-Id", request_id))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.channel.will_linger = True
@@ -145,7 +151,7 @@ class Server(TcpWSGIServer):
 
 
 def create_servers(app: Application) -> list[Server]:
-    """Listen on all addresses of the configured host. Raises CannotListen."""
+    """Listen on all addresses of the configured host. Raises CannotListen or ConfigurationError."""
     sockets: dict[int, Any] = {}
     dispatcher = ThreadedTaskDispatcher()
     try:
@@ -154,7 +160,10 @@ def create_servers(app: Application) -> list[Server]:
             Server(app, map=sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=address)
             for address in adjustments.listen
         ]
-    except (OSError, ValueError) as error:
+    except (ValueError, socket.gaierror) as error:
+        mistake = f"STREAMER_HOST={app.config.host!r}: want an address or a name of this machine"
+        raise ConfigurationError([mistake]) from error
+    except OSError as error:
         raise CannotListen(app.config.host, app.config.port, str(error)) from error
     dispatcher.set_thread_count(adjustments.threads)
     return servers
@@ -167,6 +176,7 @@ def _settings(app: Application) -> dict[str, Any]:
         "port": config.port,
         "threads": config.threads,
         "ident": "streamer",
+        "server_name": _in_url(config.host),  # for links in answers to requests without a Host
         # a viewer has two descriptors, and many systems allow a process 1024
         "connection_limit": 400,
         "asyncore_use_poll": True,
@@ -184,10 +194,14 @@ def serve(servers: list[Server]) -> None:
     """Answer requests until SystemExit or KeyboardInterrupt is raised in this thread."""
     # bodies that waitress stores for us belong to the data folder like everything else
     tempfile.tempdir = str(servers[0].application.config.data / INCOMING)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits
     servers[0].run()
 
 
 def address(servers: list[Server]) -> str:
     """The URL that the server can be reached at on this machine."""
-    host, port = servers[0].effective_host, servers[0].effective_port
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{_in_url(servers[0].effective_host)}:{servers[0].effective_port}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host.strip('[]')}]" if ":" in host else host

@@ -83,5 +83,7 @@ def _make_secret(path: Path) -> None:
         os.link(unfinished, path)
     except FileExistsError:
         pass
+    except OSError:  # a file system without links, such as exFAT
+        unfinished.rename(path)
     finally:
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import peewee
 
-from streamer import clock
+from streamer import accounts, clock
 from streamer.database import Database
 from streamer.errors import NotAuthenticated, QuotaExceeded
 from streamer.models import Orphan, User, Video
@@ -118,10 +118,16 @@ def _count(database: Database, user: User, videos: int, size: int) -> None:
 
 
 def listing(database: Database, user: User, query: Listing) -> Page:
-    """One page of the user's videos. It costs as much as the page is long, and the way to it."""
+    """One page of the user's videos.
+
+    It costs as much as the page is long and as the way to it; only ``q`` looks at every title,
+    and a filter is counted in an index.
+    """
     found = _filtered(user, query)
-    videos = found.order_by(*_order(query)).paginate(query.page, query.limit)
     total = found.count(database) if query.q or query.status else user.video_count
+    if not total:
+        return Page([], 0)
+    videos = found.order_by(*_order(query)).paginate(query.page, query.limit)
     return Page(list(videos.execute(database)), total)
 
 
@@ -170,17 +176,17 @@ def remove(database: Database, user: User, video: Video) -> None:
 
 
 def remove_account(database: Database, user: User) -> list[str]:
-    """Remove the account and all its rows. The objects, which are returned, have become orphans."""
+    """Remove the account and all its rows. The objects, which are returned, have become orphans.
+
+    Raises NotAuthenticated if the account has changed since it was confirmed.
+    """
+    own = Video.uploader == user.id
     with database.atomic():
-        paths = [
-            path
-            for (path,) in Video.select(Video.file_path)
-            .where(Video.uploader == user.id)
-            .tuples()
-            .execute(database)
-        ]
-        for path in paths:
-            Orphan.insert(file_path=path, created_at=clock.now()).execute(database)
-        Video.delete().where(Video.uploader == user.id).execute(database)
+        accounts.require_unchanged(database, user)
+        paths = [path for (path,) in Video.select(Video.file_path).where(own).tuples().execute(database)]
+        now = peewee.Value(clock.now(), converter=Orphan.created_at.db_value)
+        notes = Video.select(Video.file_path, now).where(own)
+        Orphan.insert_from(notes, [Orphan.file_path, Orphan.created_at]).execute(database)
+        Video.delete().where(own).execute(database)
         User.delete().where(User.id == user.id).execute(database)
     return paths

@@ -102,11 +102,12 @@ class Client:
         body: bytes = b"",
         status: int | str = "*",
     ) -> webtest.TestResponse:
-        return self.http.request(
+        answer = self.http.request(
             url,
             method=method,
             headers=self.headers | (headers or {}),
             body=body,
-            status=status,
-            expect_errors=True,
+            expect_errors=True,  # of which webtest looks at no status
         )
+        assert status in ("*", answer.status_int), (method, url, answer.status, answer.text[:500])
+        return answer

@@ -1,16 +1,17 @@
 """Accounts and sessions, below HTTP."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import bcrypt
 import pytest
 
-from streamer import accounts, videos
+from streamer import accounts, passwords, throttle, videos
 from streamer.accounts import Session
 from streamer.database import Database, open_database
-from streamer.errors import NotAuthenticated, TooManyAttempts, UsernameTaken, WrongPassword
-from streamer.models import RefreshToken, User
+from streamer.errors import Busy, NotAuthenticated, TooManyAttempts, UsernameTaken, WrongPassword
+from streamer.models import LoginFailures, RefreshToken, User
 from streamer.tokens import AccessTokens
 from tests.concurrency import at_once
 from tests.conftest import Clock
@@ -31,7 +32,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def alice(database: Database) -> User:
-    return accounts.register(database, "alice", PASSWORD)
+    return accounts.add(database, "alice", PASSWORD)
 
 
 def log_in(database: Database, username: str = "alice", password: str = PASSWORD) -> Session:
@@ -84,7 +85,7 @@ def during_check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obje
 
 
 def test_new_account_is_empty_and_its_password_hashed(database: Database, frozen: Clock) -> None:
-    user = accounts.register(database, "Alice", PASSWORD)
+    user = accounts.add(database, "Alice", PASSWORD)
     assert (user.username, user.video_count, user.bytes_used) == ("Alice", 0, 0)
     assert user.created_at == frozen.time
     assert user.password.startswith("$2b$")
@@ -93,13 +94,13 @@ def test_new_account_is_empty_and_its_password_hashed(database: Database, frozen
 
 def test_user_name_is_unique_without_regard_to_case(database: Database, alice: User) -> None:
     with pytest.raises(UsernameTaken, match="ALICE"):
-        accounts.register(database, "ALICE", PASSWORD)
+        accounts.add(database, "ALICE", PASSWORD)
     assert [user.username for user in User.select().execute(database)] == ["alice"]
 
 
 def test_of_two_registrations_at_once_exactly_one_wins(database: Database) -> None:
     calls = [
-        closing(database, lambda name=name: accounts.register(database, name, PASSWORD))  # type: ignore[misc]
+        closing(database, lambda name=name: accounts.add(database, name, PASSWORD))  # type: ignore[misc]
         for name in ("carol", "CAROL", "Carol")
     ]
     kinds = sorted(type(outcome).__name__ for outcome in at_once(*calls))
@@ -113,23 +114,58 @@ def test_name_taken_while_the_password_is_hashed_is_refused(
 
     def rival(password: bytes, salt: bytes) -> bytes:
         monkeypatch.setattr(bcrypt, "hashpw", hashpw)
-        accounts.register(database, "CAROL", PASSWORD)
+        accounts.add(database, "CAROL", PASSWORD)
         return hashpw(password, salt)
 
     monkeypatch.setattr(bcrypt, "hashpw", rival)
     with pytest.raises(UsernameTaken, match="carol"):
-        accounts.register(database, "carol", PASSWORD)
+        accounts.add(database, "carol", PASSWORD)
 
 
 def test_taken_name_costs_no_hash(database: Database, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bcrypt, "hashpw", None)
     with pytest.raises(UsernameTaken):
-        accounts.register(database, "alice", PASSWORD)
+        accounts.add(database, "alice", PASSWORD)
 
 
 def test_id_of_a_removed_account_is_never_given_again(database: Database, alice: User) -> None:
     videos.remove_account(database, alice)
-    assert accounts.register(database, "alice", PASSWORD).id > alice.id
+    assert accounts.add(database, "alice", PASSWORD).id > alice.id
+
+
+def test_registration_that_is_one_too_many_costs_no_hash_and_makes_no_account(
+    database: Database, frozen: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(throttle.REGISTRATIONS_PER_ADDRESS):
+        throttle.count_registration(database, HOME)
+    with monkeypatch.context() as patch:
+        patch.setattr(bcrypt, "hashpw", None)
+        with pytest.raises(TooManyAttempts):
+            accounts.register(database, "alice", PASSWORD, HOME)
+    assert User.select().count(database) == 0
+    assert accounts.register(database, "alice", PASSWORD, "192.0.2.2").username == "alice"
+
+
+def test_registration_of_a_taken_name_counts(database: Database, alice: User, frozen: Clock) -> None:
+    for _ in range(throttle.REGISTRATIONS_PER_ADDRESS):
+        with pytest.raises(UsernameTaken):
+            accounts.register(database, "alice", PASSWORD, HOME)
+    with pytest.raises(TooManyAttempts):
+        accounts.register(database, "bob", PASSWORD, HOME)
+
+
+def test_registration_that_finds_no_place_is_not_counted(database: Database) -> None:
+    with ExitStack() as places:
+        for _ in range(passwords.RUNNING + passwords.WAITING):
+            places.enter_context(passwords.admission())
+        with pytest.raises(Busy):
+            accounts.register(database, "alice", PASSWORD, HOME)
+    assert LoginFailures.select().count(database) == 0
+
+
+def test_administrator_adds_accounts_without_being_counted(database: Database) -> None:
+    accounts.add(database, "alice", PASSWORD)
+    assert LoginFailures.select().count(database) == 0
 
 
 # log in
@@ -170,7 +206,7 @@ def test_session_does_not_begin_for_a_new_account_of_the_same_name(
 ) -> None:
     def replace() -> None:
         videos.remove_account(database, alice)
-        accounts.register(database, "alice", NEW)
+        accounts.add(database, "alice", NEW)
 
     during_check(replace)
     with pytest.raises(NotAuthenticated):
@@ -288,7 +324,7 @@ def test_log_out_with_an_unknown_token_is_no_error(database: Database, alice: Us
 
 
 def test_access_token_names_its_user(database: Database, alice: User) -> None:
-    bob = accounts.register(database, "bob", PASSWORD)
+    bob = accounts.add(database, "bob", PASSWORD)
     assert accounts.user_of(database, ACCESS, access_token(log_in(database))) == alice
     assert accounts.user_of(database, ACCESS, access_token(log_in(database, "bob"))) == bob
 
@@ -298,6 +334,22 @@ def test_access_token_dies_with_its_account(database: Database, alice: User) -> 
     videos.remove_account(database, alice)
     with pytest.raises(NotAuthenticated):
         accounts.user_of(database, ACCESS, token)
+
+
+def test_credential_versions_are_random_and_fit_into_the_database(database: Database) -> None:
+    versions = [accounts.add(database, f"user{number}", PASSWORD).credential_version for number in range(8)]
+    assert len(set(versions)) == 8
+    assert all(0 <= version < 2**63 for version in versions)
+    assert max(versions) > 2**48, "not counted from one"
+
+
+def test_access_token_of_another_database_is_refused(database: Database, alice: User, tmp_path: Path) -> None:
+    other = open_database(tmp_path / "other.db")
+    namesake = accounts.add(other, "alice", PASSWORD)
+    assert namesake.id == alice.id
+    with pytest.raises(NotAuthenticated, match="revoked"):
+        accounts.user_of(other, ACCESS, access_token(log_in(database)))
+    other.close()
 
 
 # change of the password
@@ -321,7 +373,7 @@ def test_after_a_change_only_the_new_password_is_right(database: Database, alice
 
 
 def test_change_of_password_leaves_other_accounts_alone(database: Database, alice: User) -> None:
-    accounts.register(database, "bob", PASSWORD)
+    accounts.add(database, "bob", PASSWORD)
     session = log_in(database, "bob")
     accounts.set_password(database, alice, NEW)
     assert accounts.user_of(database, ACCESS, access_token(session)).username == "bob"
@@ -366,3 +418,59 @@ def test_password_of_an_account_removed_during_the_check_is_not_changed(
     during_check(lambda: videos.remove_account(database, alice))
     with pytest.raises(NotAuthenticated):
         accounts.change_password(database, alice, PASSWORD, NEW, HOME)
+
+
+def lock(database: Database, username: str, address: str) -> None:
+    """Fail to log in until nobody there is asked for a password any more."""
+    for _ in range(throttle.FAILURES_PER_ACCOUNT_AND_ADDRESS):
+        with pytest.raises(NotAuthenticated):
+            accounts.log_in(database, username, "not the password", address)
+    with pytest.raises(TooManyAttempts):
+        accounts.log_in(database, username, PASSWORD, address)
+
+
+def test_new_password_unlocks_the_account_everywhere_and_no_other(
+    database: Database, alice: User, frozen: Clock
+) -> None:
+    accounts.add(database, "alice.b", PASSWORD)
+    for address in (HOME, "192.0.2.2", "2001:db8::1"):
+        lock(database, "alice", address)
+        lock(database, "alice.b", address)
+    accounts.set_password(database, alice, NEW)
+    for address in (HOME, "192.0.2.2", "2001:db8::1"):
+        assert accounts.log_in(database, "alice", NEW, address)
+        with pytest.raises(TooManyAttempts):
+            accounts.log_in(database, "alice.b", PASSWORD, address)
+
+
+def test_password_that_was_not_set_unlocks_nothing(database: Database, alice: User, frozen: Clock) -> None:
+    lock(database, "alice", HOME)
+    accounts.set_password(database, alice, NEW)
+    lock(database, "alice", HOME)
+    with pytest.raises(NotAuthenticated):
+        accounts.set_password(database, alice, "password of the slower one")
+    with pytest.raises(TooManyAttempts):
+        log_in(database, password=NEW)
+
+
+# removal
+
+
+def test_account_whose_password_was_changed_meanwhile_is_not_removed(database: Database, alice: User) -> None:
+    session = accounts.set_password(database, alice, NEW)
+    with pytest.raises(NotAuthenticated) as caught:
+        videos.remove_account(database, alice)
+    assert not caught.value.presented
+    assert is_alive(database, session)
+    assert log_in(database, password=NEW).user == alice
+
+
+def test_account_is_removed_once(database: Database, alice: User) -> None:
+    videos.remove_account(database, alice)
+    with pytest.raises(NotAuthenticated):
+        videos.remove_account(database, alice)
+
+
+def test_account_whose_sessions_go_on_is_unchanged(database: Database, alice: User) -> None:
+    accounts.refresh(database, log_in(database).refresh_token)
+    accounts.require_unchanged(database, alice)

@@ -1,6 +1,7 @@
 """The application under any host: twice in one process, below a prefix, before a strict server."""
 
 import copy
+import json
 import os
 import runpy
 import subprocess
@@ -138,7 +139,12 @@ def test_a_given_secret_is_used_and_none_is_made(make_app: MakeApp) -> None:
     assert not (first.config.data / "secret.key").exists()
     client = Client(first).sign_up("alice")
     Client(second).sign_up("alice")
-    assert call(second, "/api/auth/me", headers=client.headers).status == 200
+    answer = call(second, "/api/auth/me", headers=client.headers)
+    assert answer.status == 401
+    # the signature is good there; the account of the other database has a credential of its own
+    assert json.loads(answer.read())["detail"] == "the access token has been revoked"
+    again = make_app(secret_key="k" * 40, data=first.config.data)
+    assert call(again, "/api/auth/me", headers=client.headers).status == 200
 
 
 # --- what a host sees

@@ -92,8 +92,16 @@ def test_account_is_made_with_the_first_line_of_standard_input(
     pipe_in(PASSWORD.encode() + ending)
     assert cli.main(["user", "add", "alice"]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("made the account alice\n", "")
+    assert (captured.out, captured.err) == (f"made the account alice in {environment}\n", "")
     Client(create_app(Config(data=environment))).sign_in("alice")
+
+
+def test_data_folder_whose_name_is_not_utf_8_is_told_on_one_line(
+    tmp_path: Path, pipe_in: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe_in(PASSWORD.encode())
+    assert cli.main(["user", "add", "alice", "--data", str(tmp_path / "old\ndisk\udcff")]) == 0
+    assert capsys.readouterr().out == f"made the account alice in {tmp_path}/old\\ndisk\\udcff\n"
 
 
 def test_spaces_are_part_of_a_password(environment: Path, pipe_in: Pipe) -> None:
@@ -149,7 +157,32 @@ def test_taken_name_makes_no_second_account(pipe_in: Pipe, capsys: pytest.Captur
     cli.main(["user", "add", "alice"])
     capsys.readouterr()
     pipe_in(NEW.encode())
-    assert "taken" in fails(1, "user", "add", "ALICE", capsys=capsys)
+    assert "ALICE is taken" in fails(1, "user", "add", "ALICE", capsys=capsys)
+
+
+def test_taken_name_is_told_before_a_password_is_asked_for(
+    environment: Path, make_app: MakeApp, type_in: Type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Client(make_app(data=environment)).sign_up("alice")
+    type_in()
+    assert "alice is taken" in fails(1, "user", "add", "alice", capsys=capsys)
+
+
+def test_bad_name_is_told_before_a_password_is_asked_for_and_makes_no_folder(
+    environment: Path, type_in: Type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in()
+    assert "name: must have" in fails(1, "user", "add", "al", capsys=capsys)
+    assert not environment.exists()
+
+
+def test_relative_data_folder_is_told_with_its_whole_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe_in: Pipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipe_in(PASSWORD.encode())
+    cli.main(["user", "add", "alice", "--data", "here"])
+    assert capsys.readouterr().out == f"made the account alice in {tmp_path / 'here'}\n"
 
 
 def test_account_is_made_while_the_server_runs_and_registration_is_closed(
@@ -199,10 +232,41 @@ def test_new_password_can_be_typed(environment: Path, make_app: MakeApp, type_in
 
 @pytest.mark.parametrize("name", ["nobody", "", "al\nice", "\udcff"])
 def test_unknown_account_is_told_before_a_password_is_asked_for(
-    type_in: Type, capsys: pytest.CaptureFixture[str], name: str
+    environment: Path, type_in: Type, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
+    create_app(Config(data=environment))
     type_in()
-    fails(1, "user", "passwd", name, capsys=capsys)
+    line = fails(1, "user", "passwd", name, capsys=capsys)
+    assert "there is no account" in line
+    assert str(environment) in line
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_new_password_in_a_folder_without_a_database_creates_nothing(
+    environment: Path, tmp_path: Path, type_in: Type, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    if there:
+        environment.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    type_in()
+    assert f"{environment} is no data folder" in fails(1, "user", "passwd", "alice", capsys=capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_new_password_unlocks_the_account_from_every_address(
+    environment: Path, make_app: MakeApp, pipe_in: Pipe
+) -> None:
+    app = make_app(data=environment)
+    Client(app).sign_up("alice")
+    wrong = {"username": "alice", "password": "not the password"}
+    for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
+        for _ in range(10):
+            Client(app, address).post("/api/auth/login", wrong, status=401)
+        Client(app, address).post("/api/auth/login", wrong, status=429)
+    pipe_in(NEW.encode())
+    assert cli.main(["user", "passwd", "alice"]) == 0
+    for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
+        Client(app, address).sign_in("alice", NEW)
 
 
 def test_bad_new_password_changes_nothing(
@@ -240,6 +304,32 @@ def test_wrong_setting_ends_every_command_with_one_line(
     line = fails(2, *command, capsys=capsys)
     assert f"{variable}={value!r}: want " in line
     assert not environment.exists()
+
+
+def test_every_wrong_setting_has_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("THREADS", "QUOTA_BYTES", "LOG_FORMAT"):
+        monkeypatch.setenv(f"STREAMER_{name}", "wrong; very\nwrong")
+    assert cli.main(["serve", "--port", "http"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.partition("=")[0] for line in captured.err.splitlines()] == [
+        "streamer: STREAMER_PORT",
+        "streamer: STREAMER_THREADS",
+        "streamer: STREAMER_QUOTA_BYTES",
+        "streamer: STREAMER_LOG_FORMAT",
+    ]
+
+
+@pytest.mark.parametrize("command", [("serve",), ("user", "add", "alice")])
+def test_data_folder_below_a_file_is_a_wrong_setting(
+    tmp_path: Path, type_in: Type, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    data = str(tmp_path / "file" / "data")
+    type_in()
+    assert f"STREAMER_DATA={data!r}: want " in fails(2, *command, "--data", data, capsys=capsys)
 
 
 def test_wrong_flag_is_told_as_the_variable_that_it_overrides(capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +378,10 @@ def test_data_folder_that_cannot_be_used_ends_every_command_with_one_line(
             connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_x', '')")
         connection.close()
     pipe_in(PASSWORD.encode())
-    assert str(environment) in fails(1, *command, capsys=capsys)
+    cannot_be_made = content == "file for folder" and command != ("user", "passwd", "alice")
+    line = fails(2 if cannot_be_made else 1, *command, capsys=capsys)
+    assert str(environment) in line
+    assert ("STREAMER_DATA=" in line) is cannot_be_made
 
 
 def test_package_runs_as_a_module() -> None:
@@ -329,6 +422,8 @@ WARNING = "can make an account"
         ("127.0.0.1", "open", False),
         ("127.1.2.3", "open", False),
         ("::1", "open", False),
+        ("[::1]", "open", False),
+        ("[2001:db8::1]", "open", True),
         ("localhost", "open", False),
         ("0.0.0.0", "open", True),
         ("::", "open", True),
@@ -377,6 +472,30 @@ def test_one_line_tells_that_the_server_is_ready(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("served")
+def test_every_variable_that_sets_nothing_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("STREAMER_PROT", "STREAMER_THREADS", "STREAMER_MAX_UPLOAD", "STREAM_PORT"):
+        monkeypatch.setenv(name, "1")
+    assert cli.main(["serve"]) == 0
+    warnings = [event.getMessage() for event in caplog.records if event.levelno == logging.WARNING]
+    assert [line.partition(" ")[0] for line in warnings] == ["STREAMER_MAX_UPLOAD", "STREAMER_PROT"]
+
+
+@pytest.mark.usefixtures("served")
+def test_log_tells_the_whole_path_of_the_data_folder_and_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streamer")
+    monkeypatch.chdir(tmp_path)
+    cli.main(["serve", "--data", "here"])
+    assert [event.getMessage() for event in caplog.records if event.name == "streamer"] == [
+        f"serving the data folder {tmp_path / 'here'} at http://127.0.0.1:8000",
+        "stopped",
+    ]
+
+
+@pytest.mark.usefixtures("served")
 def test_log_format_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     formats: list[str] = []
     monkeypatch.setattr("streamer.logs.configure", formats.append)
@@ -398,5 +517,5 @@ def test_signals_end_the_process_with_status_zero(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("host", ["not a host", "300.1.1.1", "a..b"])
-def test_address_that_is_none_is_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert host in fails(1, "serve", "--host", host, capsys=capsys)
+def test_address_that_is_none_is_a_wrong_setting(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"STREAMER_HOST={host!r}: want " in fails(2, "serve", "--host", host, capsys=capsys)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import Config
+from streamer.config import Config, unknown_settings
 from streamer.errors import ConfigurationError
 
 SECRET = "0123456789abcdef" * 2
@@ -65,6 +65,12 @@ def test_defaults_need_no_variable() -> None:
             "127.0.0.1, ::1 ,10.0.0.0/8",
             (ip_network("127.0.0.1/32"), ip_network("::1/128"), ip_network("10.0.0.0/8")),
         ),
+        ("trusted_proxies", "10.0.0.1/8", (ip_network("10.0.0.0/8"),)),
+        (
+            "trusted_proxies",
+            "192.168.1.7/24,fd00::7/8",
+            (ip_network("192.168.1.0/24"), ip_network("fd00::/8")),
+        ),
         ("log_format", "text", "text"),
         ("log_format", "json", "json"),
     ],
@@ -75,7 +81,7 @@ def test_good_value_is_taken(name: str, text: str, value: object) -> None:
 
 PORT = "a port from 0 to 65535"
 THREADS = "a whole number from 1 to 256"
-BYTES = "a whole number of bytes"
+BYTES = "a whole number of bytes, such as 5000000000"
 URL = "an absolute http or https URL"
 NETWORKS = "addresses or networks with commas between"
 
@@ -111,7 +117,7 @@ NETWORKS = "addresses or networks with commas between"
         *(("log_format", text, "text or json") for text in ["JSON", "xml", "text "]),
         *(
             ("trusted_proxies", text, NETWORKS)
-            for text in ["localhost", "127.0.0.1,", ",", "10.0.0.1/8", "1.2.3.4/33", "127.0.0.1;::1", "*"]
+            for text in ["localhost", "127.0.0.1,", ",", "10.0.0.1/", "1.2.3.4/33", "127.0.0.1;::1", "*"]
         ),
     ],
 )
@@ -124,6 +130,18 @@ def test_bad_value_is_refused_with_its_name_itself_and_what_is_wanted(
     assert message.startswith(f"STREAMER_{name.upper()}={text!r}: want ")
     assert wanted in message
     assert len(message.splitlines()) == 1
+    assert caught.value.mistakes == [message]
+
+
+def test_every_mistake_has_a_line_of_its_own_in_the_order_of_the_settings() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(log_format="xml", threads="0", secret_key="hunter2", host="::1", port="http\nport")
+    port, threads, secret, log_format = caught.value.mistakes
+    assert port == f"STREAMER_PORT='http\\nport': want {PORT}"
+    assert threads == f"STREAMER_THREADS='0': want {THREADS}"
+    assert secret.startswith("STREAMER_SECRET_KEY=(hidden): want at least 32 characters")
+    assert log_format == "STREAMER_LOG_FORMAT='xml': want text or json"
+    assert str(caught.value) == "; ".join(caught.value.mistakes)
 
 
 @pytest.mark.parametrize("secret", ["short", "x" * 31, "hunter2 hunter2 "])
@@ -157,6 +175,13 @@ def test_empty_variable_counts_as_not_set(field: dataclasses.Field[object]) -> N
 
 def test_other_variables_are_not_read() -> None:
     assert Config.from_environ({"PORT": "1", "streamer_port": "x", "STREAMER_PORTS": "x"}) == Config()
+
+
+def test_variables_that_set_nothing_are_named() -> None:
+    others = {"STREAMER_PROT": "1", "STREAMER_": "", "STREAMER_port": "1", "PORT": "1", "MY_STREAMER_X": ""}
+    known = {f"STREAMER_{field.name.upper()}": "" for field in dataclasses.fields(Config)}
+    assert unknown_settings(others | known) == ["STREAMER_", "STREAMER_PROT", "STREAMER_port"]
+    assert unknown_settings(known) == []
 
 
 def test_settings_cannot_be_changed() -> None:

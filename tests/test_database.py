@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from streamer import models
 from streamer.app import create_app
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.errors import DatabaseTooNew, DatabaseUnusable, StreamerError
+from streamer.errors import DatabaseTooNew, DatabaseUnusable, StreamerError, Unavailable
 from streamer.models import User
+from streamer.resources.errors import describe
 from tests.concurrency import at_once
 from tests.helpers import Client
 
@@ -83,6 +85,11 @@ def change(path: Path, sql: str) -> None:
     connection.execute(sql)
     connection.commit()
     connection.close()
+
+
+def add_user(database: Database, moment: datetime) -> int:
+    new = User.insert(username="alice", password="", credential_version=1, created_at=moment)
+    return int(new.execute(database))
 
 
 def columns(path: Path) -> list[str]:
@@ -432,7 +439,7 @@ def test_query_that_names_no_database_fails() -> None:
     ],
 )
 def test_time_comes_back_as_it_was_stored(opened: Database, moment: datetime) -> None:
-    User.insert(username="alice", password="", created_at=moment).execute(opened)
+    add_user(opened, moment)
     ((text,),) = opened.execute_sql("SELECT created_at FROM user").fetchall()
     read = User.select().get(opened).created_at
     assert len(text) == len("2026-05-04T03:02:01.000000Z")
@@ -442,7 +449,7 @@ def test_time_comes_back_as_it_was_stored(opened: Database, moment: datetime) ->
 
 def test_no_time_comes_back_as_none(opened: Database) -> None:
     now = datetime.now(UTC)
-    user = User.insert(username="alice", password="", created_at=now).execute(opened)
+    user = add_user(opened, now)
     models.RefreshToken.insert(
         user=user, family="f", token_hash="h", created_at=now, expires_at=now, spent_at=None
     ).execute(opened)
@@ -478,3 +485,96 @@ def test_start_that_cannot_turn_the_write_ahead_log_on_says_so(
     _refuse_the_write_ahead_log(monkeypatch, times=1000)
     with pytest.raises(DatabaseUnusable, match="locked"):
         open_database(path)
+
+
+# a disk that does not work
+
+
+FULL = "^database or disk is full$"
+LARGE = "INSERT INTO filler VALUES (zeroblob(100000))"
+
+
+@pytest.fixture
+def full(opened: Database) -> Database:
+    """A database that has no room: SQLite rolls back by itself what does not fit."""
+    opened.execute_sql("CREATE TABLE filler (content)")
+    opened.pragma("max_page_count", opened.pragma("page_count"))
+    return opened
+
+
+def nested(database: Database, depth: int, *steps: Callable[[], object]) -> None:
+    """Take the steps in a transaction in a transaction …"""
+    with database.atomic():
+        if depth > 1:
+            nested(database, depth - 1, *steps)
+        else:
+            for step in steps:
+                step()
+
+
+def test_sqlite_rolls_back_by_itself_when_the_disk_is_full(full: Database) -> None:
+    """Else the tests below would test nothing."""
+    full.execute_sql("BEGIN IMMEDIATE")
+    with pytest.raises(peewee.OperationalError, match="full"):
+        full.execute_sql(LARGE)
+    assert not full.connection().in_transaction
+
+
+@pytest.mark.parametrize("depth", [1])
+def test_full_disk_is_what_the_caller_is_told(full: Database, depth: int) -> None:
+    with pytest.raises(peewee.OperationalError, match=FULL):
+        nested(full, depth, lambda: full.execute_sql(LARGE))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_connection_is_usable_after_a_full_disk_and_nothing_is_kept(full: Database, depth: int) -> None:
+    add = partial(add_user, full, datetime.now(UTC))
+    fill = partial(full.execute_sql, LARGE)
+    with pytest.raises(peewee.OperationalError):
+        nested(full, depth, add, fill)
+    assert not full.in_transaction()
+    assert User.select().count(full) == 0
+    full.pragma("max_page_count", 100_000)
+    nested(full, depth, add, fill)
+    full.close()
+    assert User.select().count(full) == 1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_other_errors_still_roll_back(opened: Database, depth: int) -> None:
+    add = partial(add_user, opened, datetime.now(UTC))
+    with pytest.raises(peewee.IntegrityError):
+        nested(opened, depth, add, add)
+    assert not opened.in_transaction()
+    assert User.select().count(opened) == 0
+
+
+def test_error_that_is_dealt_with_takes_the_inner_transaction_back_only(opened: Database) -> None:
+    now = datetime.now(UTC)
+    with opened.atomic():
+        add_user(opened, now)
+        with pytest.raises(peewee.IntegrityError):
+            nested(opened, 1, lambda: add_user(opened, now))
+    assert User.select().count(opened) == 1
+
+
+def test_database_that_may_not_be_written_to_says_so(opened: Database) -> None:
+    """In the words by which such errors are told from others (resources.errors)."""
+    opened.pragma("query_only", 1)
+    with pytest.raises(peewee.OperationalError, match="readonly database"), opened.atomic():
+        add_user(opened, datetime.now(UTC))
+    assert User.select().count(opened) == 0
+
+
+def test_database_that_cannot_be_opened_says_so(path: Path, opened: Database) -> None:
+    opened.close()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(peewee.OperationalError, match=r"^unable to open database file$"):
+        User.select().count(opened)
+
+
+def test_data_folder_that_does_not_work_is_told_as_unavailable_for_a_while() -> None:
+    problem, fields = describe(Unavailable("the data folder cannot be used"))
+    assert (problem["status"], problem["code"]) == (503, "unavailable")
+    assert fields == {"Retry-After": "10"}

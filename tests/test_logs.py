@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import webtest
 
 from streamer import logs
 from streamer.app import Application
@@ -159,8 +160,8 @@ def access_event(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 def test_text_access_line_has_the_facts(alice: Client, text: pytest.LogCaptureFixture) -> None:
     answer = alice.get("/api/auth/me", headers={"X-Request-Id": "abc"})
     assert re.fullmatch(
-        rf"{TIME} INFO streamer\.access GET /api/auth/me 200 bytes={len(answer.body)} duration_ms=\d+\.\d "
-        r"user=alice address=192\.0\.2\.1 request_id=abc",
+        rf"{TIME} INFO streamer\.access GET /api/auth/me 200 received=0 bytes={len(answer.body)} "
+        r"duration_ms=\d+\.\d user=alice address=192\.0\.2\.1 request_id=abc",
         access_line(text),
     )
 
@@ -171,8 +172,7 @@ def test_json_access_line_has_the_facts_as_members(alice: Client, events: pytest
     duration = event.pop("duration_ms")
     assert isinstance(duration, float)
     assert duration >= 0
-    for name in ("time", "message"):
-        event.pop(name)
+    assert re.fullmatch(TIME, event.pop("time"))
     assert event == {
         "level": "INFO",
         "logger": "streamer.access",
@@ -180,6 +180,7 @@ def test_json_access_line_has_the_facts_as_members(alice: Client, events: pytest
         "method": "GET",
         "path": "/api/auth/me",
         "status": 200,
+        "received": 0,
         "bytes": len(answer.body),
         "user": "alice",
         "address": "192.0.2.1",
@@ -203,8 +204,27 @@ def test_every_answer_has_one_line_with_its_bytes(
     event = access_event(events)
     assert (event["method"], event["path"], event["status"]) == (method, path, status)
     assert event["bytes"] == len(answer.body)
-    assert event["user"] == "-"
+    assert event["user"] is None
+    assert "message" not in event
     assert event["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_nobody_signed_in_is_a_dash_in_text(anonymous: Client, text: pytest.LogCaptureFixture) -> None:
+    anonymous.get("/health")
+    assert " user=- address=" in access_line(text)
+
+
+def test_line_tells_how_much_the_client_has_sent(alice: Client, events: pytest.LogCaptureFixture) -> None:
+    alice.upload_raw(video_bytes(1234), status=201)
+    assert access_event(events)["received"] == 1234
+
+
+def test_length_that_is_no_number_counts_as_nothing(
+    anonymous: Client, events: pytest.LogCaptureFixture
+) -> None:
+    application = webtest.TestApp(anonymous.http.app, lint=False)
+    application.get("/health", extra_environ={"CONTENT_LENGTH": "1_0"}, expect_errors=True)
+    assert access_event(events)["received"] == 0
 
 
 def test_refused_host_has_a_line_too(anonymous: Client, events: pytest.LogCaptureFixture) -> None:
@@ -226,7 +246,7 @@ def test_path_of_a_stranger_stays_on_its_line(anonymous: Client, text: pytest.Lo
 def test_path_of_a_stranger_cannot_forge_facts(anonymous: Client, text: pytest.LogCaptureFixture) -> None:
     anonymous.get("/x%20200%20bytes=1%20user=admin%20address=198.51.100.1")
     words = access_line(text).split(" ")
-    assert len(words) == 11
+    assert len(words) == 12
     assert [word for word in words if word.startswith("address=")] == ["address=192.0.2.1"]
 
 
@@ -244,6 +264,38 @@ def test_every_line_of_a_request_has_its_id(
     assert len(lines) == 2
     assert all("request_id=abc" in line for line in lines)
     assert answer.json["request_id"] == "abc"
+
+
+# failed logins
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [event.getMessage() for event in caplog.records if event.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("name", ["alice", "ALICE"])
+def test_failed_login_is_one_warning_with_the_account_and_the_address(
+    alice: Client, text: pytest.LogCaptureFixture, name: str
+) -> None:
+    alice.post("/api/auth/login", {"username": name, "password": "not the password"}, status=401)
+    assert warnings(text) == ["failed login: user=alice address=192.0.2.1"]
+
+
+@pytest.mark.parametrize("typed", ["hunter2 typed too early", "alice\nfailed", "-", "", "alice "])
+def test_failed_login_does_not_tell_a_name_that_no_account_has(
+    alice: Client, text: pytest.LogCaptureFixture, typed: str
+) -> None:
+    alice.post("/api/auth/login", {"username": typed, "password": "hunter2"}, status=401)
+    assert warnings(text) == ["failed login: user=- address=192.0.2.1"]
+    assert "hunter2" not in text.text
+
+
+def test_login_that_is_right_or_not_tried_is_no_failed_one(
+    alice: Client, text: pytest.LogCaptureFixture
+) -> None:
+    alice.sign_in("alice")
+    alice.post("/api/auth/login", {"username": "alice"}, status=422)
+    assert warnings(text) == []
 
 
 # secrets

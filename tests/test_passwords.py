@@ -136,10 +136,10 @@ def admitted(started: threading.Semaphore, call: Callable[[], bool]) -> bool:
         return call()
 
 
-def test_two_run_two_wait_and_the_fifth_is_sent_away(gate: Gate) -> None:
+def test_two_run_four_wait_and_the_seventh_is_sent_away(gate: Gate) -> None:
     started = threading.Semaphore(0)
-    with ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(admitted, started, lambda: verify_password("a", "b")) for _ in range(4)]
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(admitted, started, lambda: verify_password("a", "b")) for _ in range(6)]
         for _ in running:
             assert started.acquire(timeout=WAIT_SECONDS)
         gate.wait_for(inside=2)
@@ -147,7 +147,7 @@ def test_two_run_two_wait_and_the_fifth_is_sent_away(gate: Gate) -> None:
             with pytest.raises(Busy), admission():
                 pass
         gate.open.set()
-        assert [future.result(WAIT_SECONDS) for future in running] == [True] * 4
+        assert [future.result(WAIT_SECONDS) for future in running] == [True] * 6
     assert gate.most == 2
     with admission():
         assert verify_password("a", "b")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.conftest import Clock
 HOME = "192.0.2.1"
 PER_ACCOUNT = 10
 PER_ADDRESS = 50
+REGISTRATIONS = 100
 WINDOW_SECONDS = 15 * 60
 
 
@@ -35,6 +37,15 @@ def fail(database: Database, username: str = "alice", address: str = HOME, times
 def succeed(database: Database, username: str = "alice", address: str = HOME) -> None:
     with throttle.attempt(database, username, address):
         pass
+
+
+def register(database: Database, address: str = HOME, times: int = 1) -> None:
+    for _ in range(times):
+        throttle.count_registration(database, address)
+
+
+def sources(database: Database) -> set[str]:
+    return {row.source for row in LoginFailures.select().execute(database)}
 
 
 def is_blocked(database: Database, username: str = "alice", address: str = HOME) -> bool:
@@ -132,9 +143,9 @@ def test_failures_of_ended_windows_do_not_stay(database: Database, frozen: Clock
         fail(database, f"user{number}")
     frozen.forward(seconds=WINDOW_SECONDS)
     fail(database, "alice", "192.0.2.9")
-    assert {row.source for row in LoginFailures.select().execute(database)} == {
-        "alice 192.0.2.9",
-        "192.0.2.9",
+    assert sources(database) == {
+        "account:alice 192.0.2.9",
+        "address:192.0.2.9",
     }
 
 
@@ -185,6 +196,10 @@ def test_attempt_whose_password_nobody_looked_at_is_taken_back(
         ("fe80::1%eth0", "fe80::2", True),
         ("192.0.2.1", "192.0.2.1", True),
         ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "::FFFF:c000:0201", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "::192.0.2.1", False),
         ("", "unix:/run/streamer.sock", True),
         ("", "192.0.2.1", False),
     ],
@@ -223,3 +238,114 @@ def test_counts_are_shared_through_the_database(database: Database, tmp_path: Pa
     other = open_database(tmp_path / "streamer.db")
     assert is_blocked(other)
     other.close()
+
+
+# a clock that was wrong
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=1), timedelta(minutes=20), timedelta(days=3650)])
+def test_clock_that_jumps_back_frees_whoever_was_locked_out(
+    database: Database, frozen: Clock, back: timedelta
+) -> None:
+    fail(database, times=PER_ACCOUNT)
+    register(database, times=REGISTRATIONS)
+    frozen.time -= back
+    assert not is_blocked(database)
+    register(database)
+
+
+@pytest.mark.parametrize("later_seconds", [60, 61, WINDOW_SECONDS])
+def test_whoever_is_refused_after_a_clock_jumped_back_is_free_a_window_later(
+    database: Database, frozen: Clock, later_seconds: int
+) -> None:
+    fail(database, times=PER_ACCOUNT)
+    frozen.forward(seconds=-60)
+    frozen.forward(seconds=later_seconds)
+    assert is_blocked(database)
+    frozen.forward(seconds=WINDOW_SECONDS)
+    assert not is_blocked(database)
+
+
+def test_failures_after_a_clock_jumped_back_count_as_ever(database: Database, frozen: Clock) -> None:
+    fail(database, times=PER_ACCOUNT)
+    frozen.forward(days=-1)
+    fail(database, times=PER_ACCOUNT)
+    assert is_blocked(database)
+
+
+# a new password
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("name", ["ada", "ADA"])
+def test_forgotten_account_is_free_from_every_address(database: Database, name: str) -> None:
+    addresses = [HOME, "203.0.113.9", "2001:db8::1", ""]
+    for address in addresses:
+        fail(database, "Ada", address, times=PER_ACCOUNT)
+    throttle.forget_account(database, name)
+    assert not [address for address in addresses if is_blocked(database, "ada", address)]
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize(
+    "neighbour",
+    ["ad", "adb", "ada.b", "ada-", "ada_", "ada0", "ada!", "ada!x", "adaa", "ada\x1f", "lada", ""],
+)
+def test_forgetting_an_account_leaves_its_neighbours_locked(database: Database, neighbour: str) -> None:
+    fail(database, neighbour, times=PER_ACCOUNT)
+    throttle.forget_account(database, "ada")
+    assert is_blocked(database, neighbour)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_forgetting_an_account_with_a_longer_name_leaves_its_prefix_locked(database: Database) -> None:
+    fail(database, "ada", times=PER_ACCOUNT)
+    throttle.forget_account(database, "ada.b")
+    assert is_blocked(database, "ada")
+
+
+@pytest.mark.usefixtures("frozen")
+def test_forgetting_an_account_leaves_what_the_address_has_done(database: Database) -> None:
+    fail(database, "ada")
+    register(database)
+    throttle.forget_account(database, "ada")
+    assert sources(database) == {f"address:{HOME}", f"registration:{HOME}"}
+
+
+# registrations
+
+
+@pytest.mark.usefixtures("frozen")
+def test_hundred_registrations_are_counted_and_the_next_is_not_made(database: Database) -> None:
+    register(database, times=REGISTRATIONS)
+    with pytest.raises(TooManyAttempts):
+        register(database)
+    register(database, "192.0.2.2")
+    assert not is_blocked(database), "logging in is something else"
+
+
+@pytest.mark.usefixtures("frozen")
+def test_registrations_count_per_network(database: Database) -> None:
+    register(database, "2001:db8:1:2::1", times=REGISTRATIONS // 2)
+    register(database, "2001:db8:1:2:ffff::", times=REGISTRATIONS // 2)
+    with pytest.raises(TooManyAttempts):
+        register(database, "2001:db8:1:2::3")
+    register(database, "2001:db8:1:3::1")
+
+
+def test_registrations_are_free_again_when_retry_after_says(database: Database, frozen: Clock) -> None:
+    register(database)
+    frozen.forward(seconds=60)
+    register(database, times=REGISTRATIONS - 1)
+    with pytest.raises(TooManyAttempts) as caught:
+        register(database)
+    assert 0 <= caught.value.retry_after - (WINDOW_SECONDS - 60) <= 1
+    frozen.forward(seconds=caught.value.retry_after)
+    register(database, times=REGISTRATIONS)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_failed_logins_do_not_use_up_registrations(database: Database) -> None:
+    for number in range(5):
+        fail(database, f"user{number}", times=PER_ADDRESS // 5)
+    register(database, times=REGISTRATIONS)

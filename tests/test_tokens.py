@@ -1,5 +1,6 @@
 """Access tokens, refresh tokens and the secret that signs."""
 
+import errno
 import os
 import re
 import stat
@@ -143,13 +144,27 @@ def test_secret_of_a_faster_process_is_not_replaced(tmp_path: Path, monkeypatch:
     assert os.listdir(tmp_path) == ["secret.key"]
 
 
+def refuse(source: Path, target: Path) -> None:
+    raise OSError(errno.EPERM, "not on this file system")
+
+
+def test_secret_is_made_on_a_file_system_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "secret.key"
+    secret = load_secret(path)
+    assert re.fullmatch(r"[0-9a-f]{64}", secret)
+    assert load_secret(path) == secret
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["secret.key"]
+
+
 def test_secret_that_cannot_be_put_in_place_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_links(source: Path, target: Path) -> None:
-        raise PermissionError("no links on this file system")
-
-    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(PermissionError):
         load_secret(tmp_path / "secret.key")
     assert os.listdir(tmp_path) == []

@@ -35,7 +35,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def user(database: Database) -> User:
-    return accounts.register(database, "alice", "correct horse battery")
+    return accounts.add(database, "alice", "correct horse battery")
 
 
 def add(database: Database, user: User, staged: StagedFile, **details: Any) -> Video:
@@ -221,7 +221,7 @@ def test_a_video_is_counted_out_once(database: Database, user: User, storage: Lo
 def test_a_removed_account_leaves_the_notes_of_its_objects(
     database: Database, user: User, storage: LocalStorage
 ) -> None:
-    other = accounts.register(database, "robert", "correct horse battery")
+    other = accounts.add(database, "robert", "correct horse battery")
     theirs = store(database, other, storage)
     mine = [store(database, user, storage).file_path for _ in range(3)]
     assert sorted(videos.remove_account(database, user)) == sorted(mine)

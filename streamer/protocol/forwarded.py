@@ -6,7 +6,7 @@ connection is a proxy that the administrator trusts.
 
 import re
 from collections.abc import Iterable, MutableMapping
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -40,7 +40,7 @@ def _client(peer: str, forwarded_for: str, trusted: Networks) -> str:
     client = peer
     for element in reversed(forwarded_for.split(",")):
         hop = _without_port(element.strip())
-        if not _is_address(hop):
+        if parse_address(hop) is None:
             break
         client = hop
         if not _is_trusted(hop, trusted):
@@ -53,16 +53,20 @@ def _without_port(hop: str) -> str:
     return (match["six"] or match["four"]) if match else hop
 
 
-def _is_address(text: str) -> bool:
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, or None for what is none. An IPv4 address is one also where a socket takes both kinds."""
     try:
-        ip_address(text)
+        address = ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_trusted(address: str, trusted: Networks) -> bool:
-    return _is_address(address) and any(ip_address(address) in network for network in trusted)
+def _is_trusted(text: str, trusted: Networks) -> bool:
+    address = parse_address(text)
+    return address is not None and any(
+        address in network or ip_address(text) in network for network in trusted
+    )
 
 
 def _last(field: str) -> str:

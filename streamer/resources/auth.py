@@ -29,7 +29,7 @@ class Register:
         body = inputs.parse_fields(
             read_json(req), required={"username": inputs.username, "password": inputs.password}, optional={}
         )
-        user = accounts.register(self.database, body["username"], body["password"])
+        user = accounts.register(self.database, body["username"], body["password"], req.remote_addr)
         resp.location = representations.base_url(req, self.config) + "/api/auth/me"
         send_json(resp, representations.user(user, self.config), 201)
 
@@ -110,6 +110,6 @@ class Me:
         body = inputs.parse_fields(read_json(req), required={"password": inputs.credential}, optional={})
         user = req.context.user
         accounts.confirm_password(self.database, user, body["password"], req.remote_addr)
-        for file_path in videos.remove_account(self.database, user):
-            cleanup.remove_orphan(self.database, self.storage, file_path)
+        file_paths = videos.remove_account(self.database, user)
+        cleanup.remove_orphans(self.database, self.storage, file_paths)
         resp.status = 204

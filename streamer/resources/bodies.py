@@ -78,7 +78,7 @@ def read_json(req: falcon.Request, *others: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MalformedRequest("malformed_json", "the body is not JSON in UTF-8") from error
     if not isinstance(value, dict):
-        raise InvalidInput(FieldError("", "the body must be a JSON object"))
+        raise InvalidInput(FieldError("body", "must be a JSON object"))
     return value
 
 
@@ -103,7 +103,9 @@ def form_parts(req: falcon.Request) -> Iterator[BodyPart]:
     try:
         yield from MultipartForm(stream, boundary.encode(), body.length, MultipartParseOptions())
     except MultipartParseError as error:
-        raise MalformedRequest("malformed_multipart", f"the form is broken: {error.description}") from error
+        raise MalformedRequest(
+            "malformed_multipart", f"the form is broken or cut off: {error.description}"
+        ) from error
 
 
 def part_name(part: BodyPart) -> str:
@@ -117,9 +119,11 @@ def part_name(part: BodyPart) -> str:
 def part_filename(part: BodyPart) -> str | None:
     """The file name that the client gave, if it did. Raises MalformedRequest."""
     try:
-        return part.filename
+        name = part.filename
     except (ValueError, MultipartParseError) as error:
         raise MalformedRequest("malformed_multipart", "a part's file name is not UTF-8") from error
+    # curl and the browsers send a quotation mark so (HTML standard, multipart form data)
+    return name and name.replace("%22", '"')
 
 
 def part_text(part: BodyPart) -> str:

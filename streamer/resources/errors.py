@@ -35,6 +35,7 @@ PROBLEMS: dict[type[errors.StreamerError], Problem] = {
     errors.RegistrationClosed: Problem(403, "registration_closed"),
     errors.TooManyAttempts: Problem(429, "too_many_attempts"),
     errors.Busy: Problem(503, "busy"),
+    errors.Unavailable: Problem(503, "unavailable"),
     errors.NotAVideo: Problem(415, "not_a_video"),
     errors.BodyTooLarge: Problem(413, "body_too_large"),
     errors.QuotaExceeded: Problem(413, "quota_exceeded"),
@@ -94,7 +95,7 @@ def _fields(error: errors.StreamerError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="streamer", error="invalid_token"'}
         case errors.NotAuthenticated():
             return {"WWW-Authenticate": 'Bearer realm="streamer"'}
-        case errors.TooManyAttempts() | errors.Busy():
+        case errors.TooManyAttempts() | errors.Busy() | errors.Unavailable():
             return {"Retry-After": str(error.retry_after)}
         case errors.RangeNotSatisfiable():
             return {"Accept-Ranges": "bytes", "Content-Range": f"bytes */{error.complete_length}"}
@@ -127,18 +128,20 @@ def _handle_falcon(
 def _handle_database(
     req: falcon.Request, resp: falcon.Response, error: peewee.OperationalError, params: dict[str, Any]
 ) -> None:
-    reasons = " ".join(_chain(error))
-    logger.error("the database failed: %s", reasons)
-    if "full" in reasons:
+    reason = " ".join(dict.fromkeys(_reasons(error)))
+    logger.error("the database failed: %s", reason)
+    if "full" in reason:
         _answer(resp, *describe(errors.InsufficientStorage(available=0)))
-    elif "locked" in reasons:
+    elif "locked" in reason:
         _answer(resp, *describe(errors.Busy("the database is busy")))
+    elif any(words in reason for words in ("unable to open", "disk I/O", "readonly")):
+        _answer(resp, *describe(errors.Unavailable("the data folder cannot be used at the moment")))
     else:
         _handle_unexpected(req, resp, error, params)
 
 
-def _chain(error: BaseException | None) -> Iterator[str]:
-    """The error and those before it: a rollback that fails hides what it was for."""
+def _reasons(error: BaseException | None) -> Iterator[str]:
+    """What went wrong, and before it: the end of a transaction that SQLite has ended fails as well."""
     while error is not None:
         yield str(error)
         error = error.__context__
@@ -161,5 +164,5 @@ def _answer(resp: falcon.Response, problem: dict[str, Any], fields: dict[str, st
             resp.delete_header(name)
     resp.status = problem["status"]
     resp.content_type = MEDIA_TYPE
-    resp.data = json.dumps(problem).encode()
+    resp.data = json.dumps(problem).encode() + b"\n"
     resp.set_headers(fields)

@@ -8,6 +8,7 @@ opened last, and never for an answer that has no body.
 import base64
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -76,7 +77,8 @@ class Stream:
     def _send_slice(
         self, req: falcon.Request, resp: falcon.Response, video: Video, first: int, length: int
     ) -> None:
-        body = self.storage.open(video.file_path, first, length, req.context.log_entry.close)
+        with self._unless_deleted(req, video):
+            body = self.storage.open(video.file_path, first, length, req.context.log_entry.close)
         _hand_over(req, resp, body)
 
     def _send_ranges(
@@ -91,8 +93,17 @@ class Stream:
         resp.status = 206
         resp.content_type = f"multipart/byteranges; boundary={boundary}"
         resp.content_length = length
-        body = self.storage.open_segments(video.file_path, segments, req.context.log_entry.close)
+        with self._unless_deleted(req, video):
+            body = self.storage.open_segments(video.file_path, segments, req.context.log_entry.close)
         _hand_over(req, resp, body)
+
+    @contextmanager
+    def _unless_deleted(self, req: falcon.Request, video: Video) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            access.video_for(self.database, req.context.user, video.id)  # gone since it was looked up?
+            raise
 
 
 def _validators(video: Video) -> Validators:

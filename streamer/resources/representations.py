@@ -20,7 +20,7 @@ def send_json(resp: falcon.Response, value: dict[str, Any], status: int = 200) -
     """Answer with a JSON document."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = _encode(value)
+    resp.data = _encode(value) + b"\n"  # for those who read it in a terminal
 
 
 def _encode(value: dict[str, Any]) -> bytes:
@@ -46,10 +46,15 @@ def is_modified(req: falcon.Request, validators: Validators) -> bool:
     """Evaluate the preconditions of a request: False asks for a 304. Raises PreconditionFailed."""
     match evaluate(req.method, preconditions(req), validators, clock.now()):
         case Outcome.PRECONDITION_FAILED:
-            raise PreconditionFailed("a precondition does not hold: somebody else changed it, or it is there")
+            raise PreconditionFailed("a precondition of the request does not hold for what is there now")
         case Outcome.NOT_MODIFIED:
             return False
     return True
+
+
+def require_preconditions(req: falcon.Request, validators: Validators) -> None:
+    """Raise PreconditionFailed unless the preconditions of a request that changes something hold."""
+    is_modified(req, validators)
 
 
 def base_url(req: falcon.Request, config: Config) -> str:
@@ -104,3 +109,8 @@ def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
         "uploader": {"id": uploader.id, "username": uploader.username},
         "links": {"self": address, "stream": f"{address}/stream"},
     }
+
+
+def video_tag(row: Video, uploader: User) -> EntityTag:
+    """The entity tag of a video's document, the same by whatever name the server is reached."""
+    return entity_tag(video(row, uploader, base=""))

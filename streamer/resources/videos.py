@@ -15,7 +15,7 @@ from streamer.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedM
 from streamer.models import User, Video
 from streamer.protocol.conditional import Validators
 from streamer.resources import bodies, representations
-from streamer.resources.representations import is_modified, send_json
+from streamer.resources.representations import is_modified, require_preconditions, send_json
 from streamer.storage.local import LocalStorage, StagedFile
 from streamer.storage.space import Promise, Space
 
@@ -71,7 +71,7 @@ class Videos:
         base = representations.base_url(req, self.config)
         representation = representations.video(video, user, base)
         resp.location = representation["links"]["self"]
-        resp.etag = str(representations.entity_tag(representation))
+        resp.set_header("ETag", str(representations.video_tag(video, user)))
         send_json(resp, representation, 201)
 
     def _require_room(self, user: User, size: int) -> None:
@@ -105,9 +105,12 @@ class Videos:
                     )
                 chunks = bodies.part_chunks(part)
                 container = uploads.receive(staged, chunks, promise, self.config.max_upload_bytes)
+            elif name in DETAILS:
+                details |= inputs.parse_fields({name: bodies.part_text(part)}, required={}, optional=DETAILS)
             else:
-                value = bodies.part_text(part) if name in DETAILS else ""
-                details |= inputs.parse_fields({name: value}, required={}, optional=DETAILS)
+                raise InvalidInput(
+                    FieldError(name, "is not a part of this form: it has video, title, description")
+                )
         if container is None:
             raise InvalidInput(FieldError("video", "is required"))
         return details, container
@@ -150,13 +153,13 @@ class VideoItem:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
-        representation, validators = self._represent(req, video)
+        validators = self._validators(req, video)
         resp.set_header("ETag", str(validators.etag))
         resp.cache_control = ("private", "no-cache")
         if not is_modified(req, validators):
             resp.status = 304
             return
-        send_json(resp, representation)
+        send_json(resp, self._represent(req, video))
 
     on_head = on_get
 
@@ -168,23 +171,23 @@ class VideoItem:
         )
         with self.database.atomic():  # nobody changes it between the precondition and the change
             video = access.video_for(self.database, user, inputs.identifier(video_id))
-            is_modified(req, self._represent(req, video)[1])
+            require_preconditions(req, self._validators(req, video))
             if changes:
                 video = videos.change(self.database, video, changes.get("title"), changes.get("description"))
-        representation, validators = self._represent(req, video)
-        resp.set_header("ETag", str(validators.etag))
-        send_json(resp, representation)
+        resp.set_header("ETag", str(self._validators(req, video).etag))
+        send_json(resp, self._represent(req, video))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         user = req.context.user
         with self.database.atomic():
             video = access.video_for(self.database, user, inputs.identifier(video_id))
-            is_modified(req, self._represent(req, video)[1])
+            require_preconditions(req, self._validators(req, video))
             videos.remove(self.database, user, video)
-        cleanup.remove_orphan(self.database, self.storage, video.file_path)
+        cleanup.remove_orphans(self.database, self.storage, [video.file_path])
         resp.status = 204
 
-    def _represent(self, req: falcon.Request, video: Video) -> tuple[dict[str, Any], Validators]:
-        base = representations.base_url(req, self.config)
-        representation = representations.video(video, req.context.user, base)
-        return representation, Validators(etag=representations.entity_tag(representation), last_modified=None)
+    def _represent(self, req: falcon.Request, video: Video) -> dict[str, Any]:
+        return representations.video(video, req.context.user, representations.base_url(req, self.config))
+
+    def _validators(self, req: falcon.Request, video: Video) -> Validators:
+        return Validators(etag=representations.video_tag(video, req.context.user), last_modified=None)

@@ -9,7 +9,9 @@ file that is not locked and has no row was left behind by a crash.
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +75,7 @@ class StagedFile:
         with _told_when_full():
             os.rename(self._path, final)
             self._path = final
-            self._storage.sync(VIDEOS)
+            _sync(final.parent)
 
     def keep(self) -> None:
         """The published file belongs to a row now."""
@@ -101,14 +103,33 @@ class StagedFile:
             os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, and bring their entries to the disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    if os.name == "nt":  # where a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class LocalStorage:
     """The ``videos/`` and ``incoming/`` folders of a data folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         for folder in (VIDEOS, INCOMING):
-            (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.sync(".")
+            make_folder(root / folder)
+        _sync(root)
 
     def path(self, file_path: str) -> Path:
         """Where an object is. Only names that this package has made are ever passed in."""
@@ -152,21 +173,17 @@ class LocalStorage:
 
     def incoming(self) -> list[str]:
         """The paths of all files that are growing, or were when their process died."""
-        return [f"{INCOMING}/{entry.name}" for entry in os.scandir(self._root / INCOMING)]
+        names = os.listdir(self._root / INCOMING)
+        # others put things into folders too: a NAS its previews, a file manager its settings
+        return [f"{INCOMING}/{name}" for name in names if re.fullmatch("[0-9a-f]{32}", name)]
 
     def is_writable(self) -> bool:
-        """Tell whether the folders are there and can be written to."""
-        return all(os.access(self._root / folder, os.W_OK | os.X_OK) for folder in (VIDEOS, INCOMING))
-
-    def sync(self, folder: str) -> None:
-        """Bring the entries of a folder to the disk."""
-        if os.name == "nt":  # where a folder cannot be opened
-            return
-        descriptor = os.open(self._root / folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Tell whether the folders are there, can be written to, and have room."""
+        folders = [self._root / folder for folder in (VIDEOS, INCOMING)]
+        return (
+            all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
+            and shutil.disk_usage(self._root).free > 0
+        )
 
 
 @contextmanager

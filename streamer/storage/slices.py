@@ -7,6 +7,7 @@ right under all of them: bounded by their *position* (not by a count of what
 was read), without ``fileno()`` and ``__len__``, closed by whoever comes first.
 """
 
+import errno
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -34,17 +35,20 @@ class _Window(ABC):
     also in the garbage collector: it should neither wait nor take locks.
     What it raises is logged, because the server that closes cannot mend it.
 
-    Raises OSError if the file cannot be opened; ``on_close`` is then not called.
+    Raises OSError if the file cannot be opened or has fewer than ``least_size`` bytes;
+    ``on_close`` is then not called.
     """
 
     # On the class, so that __del__ finds it also when the file did not open.
     _descriptor = -1
 
-    def __init__(self, path: Path, first: int, stop: int, on_close: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, path: Path, first: int, stop: int, least_size: int, on_close: Callable[[int], None] | None
+    ) -> None:
         self._first = self._position = first
         self._stop = stop
         self._on_close = on_close
-        self._descriptor = _open(path)
+        self._descriptor = _open(path, least_size)
 
     @abstractmethod
     def _read_at(self, position: int, n: int) -> bytes:
@@ -128,7 +132,7 @@ class FileSlice(_Window):
     def __init__(
         self, path: Path, first: int, length: int, on_close: Callable[[int], None] | None = None
     ) -> None:
-        super().__init__(path, first, first + length, on_close)
+        super().__init__(path, first, first + length, first + length, on_close)
 
     def _read_at(self, position: int, n: int) -> bytes:
         return _pread(self._descriptor, n, position)
@@ -147,7 +151,8 @@ class SegmentedBody(_Window):
     ) -> None:
         self._segments = tuple(segments)
         self._starts = tuple(accumulate(map(_length, segments), initial=0))
-        super().__init__(path, 0, self._starts[-1], on_close)
+        least_size = max((sum(part) for part in segments if not isinstance(part, bytes)), default=0)
+        super().__init__(path, 0, self._starts[-1], least_size, on_close)
 
     def _read_at(self, position: int, n: int) -> bytes:
         index = bisect_right(self._starts, position) - 1
@@ -162,9 +167,14 @@ def _length(segment: Segment) -> int:
     return len(segment) if isinstance(segment, bytes) else segment[1]
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, least_size: int) -> int:
     # Windows has no O_CLOEXEC, and without O_BINARY it translates line ends.
-    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    if os.fstat(descriptor).st_size < least_size:
+        os.close(descriptor)
+        # better no answer than one that cannot be completed: waitress would try without end
+        raise OSError(errno.EIO, "the file has become too short", str(path))
+    return descriptor
 
 
 def _pread(descriptor: int, n: int, position: int) -> bytes:

@@ -24,7 +24,7 @@ class Promise:
 
 
 class Space:
-    """Knows what the disk below a folder has left, less what running uploads were promised."""
+    """Knows what the disk below a folder has left, less what this process has promised to uploads."""
 
     def __init__(self, folder: Path, min_free_bytes: int | None) -> None:
         self._folder = folder

@@ -172,8 +172,11 @@ def test_viewers_and_readers_go_on_while_the_disk_is_full(server: Server) -> Non
     filler = _fill(server.data, leave=0)
     assert server.api.download(video_id) == video
     assert server.api.video_ids() == [video_id]
-    assert server.api.get("/health").status == 200
+    health = server.api.get("/health")
+    assert health.status == 503
+    assert health.json["checks"] == {"database": "ok", "storage": "failed"}
     filler.unlink()
+    assert server.api.get("/health").status == 200
     assert server.api.delete(video_id).status == 204
     _assert_all_is_well(server, _free(server.data))
 

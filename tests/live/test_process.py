@@ -18,6 +18,8 @@ from tests.live.conftest import StartServer, Template
 from tests.live.harness import (
     MIB,
     ROOT,
+    Answer,
+    Api,
     Background,
     Server,
     needs_proc,
@@ -27,6 +29,7 @@ from tests.live.harness import (
 )
 
 IDLE_BYTES = 60 * MIB
+PATIENCE_SECONDS = 120  # of a socket while the machine is at work; nothing here is about speed
 
 
 def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -118,12 +121,12 @@ def test_a_wrong_setting_ends_it_with_status_2_and_one_line(tmp_path: Path, name
     assert not (tmp_path / "data").exists()
 
 
-def test_a_folder_that_is_a_file_ends_it_with_status_1_and_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_ends_it_with_status_2_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     done = _run("serve", "--port", "0", "--data", str(tmp_path / "data"))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert str(tmp_path / "data") in line
+    assert f"STREAMER_DATA='{tmp_path / 'data'}': want a folder" in line
 
 
 def test_the_log_can_be_json_lines(start_server: StartServer) -> None:
@@ -159,6 +162,44 @@ def test_each_request_has_one_line_in_the_log(server: Server) -> None:
     server.stop()
     lines = [(line.method, line.path, line.status) for line in server.logged()]
     assert lines == [("GET", "/health", 200), ("GET", "/nowhere", 404), ("HEAD", "/health", 200)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_links_for_a_client_that_names_no_host_lead_to_the_listening_address(
+    start_server: StartServer, host: str
+) -> None:
+    require(host != "::1" or _has_ipv6(), "this machine has no IPv6: enable it on the loopback interface")
+    server = start_server(host=host)
+    with server.wire() as wire:
+        wire.send(b"GET / HTTP/1.0\r\n\r\n")
+        links = wire.answer().json["links"]
+    shown = f"[{host}]" if ":" in host else host
+    assert links["health"] == f"http://{shown}:{server.port}/health"
+
+
+def _attempt_a_login(server: Server, number: int) -> Answer:
+    return Api(server.address, "").post_json(
+        "/api/auth/login", {"username": f"user{number % 3}", "password": "a wrong password"}
+    )
+
+
+def test_a_storm_of_logins_leaves_the_others_their_answers(server: Server) -> None:
+    data = video_bytes(MIB)
+    path = stream_path(server.api.upload(data))
+    attempts = [
+        Background(lambda number=number: _attempt_a_login(server, number))  # type: ignore[misc]
+        for number in range(60)
+    ]
+    for first in range(0, 100, 10):
+        assert server.api.get("/health", timeout=PATIENCE_SECONDS).status == 200
+        part = server.api.get(path, {"Range": f"bytes={first}-{first + 9}"}, timeout=PATIENCE_SECONDS)
+        assert (part.status, part.body) == (206, data[first : first + 10])
+    answers = [attempt.outcome() for attempt in attempts]
+    assert 401 in {answer.status for answer in answers}
+    for answer in answers:
+        assert answer.status in {401, 429, 503}
+        assert ("retry-after" in answer.headers) == (answer.status != 401)
+    assert server.api.get("/api/auth/me").status == 200
 
 
 def test_two_servers_share_a_folder(start_server: StartServer) -> None:

@@ -248,6 +248,26 @@ def test_garbage_gets_a_problem_document(shared: Server, garbage: str) -> None:
     assert shared.api.get("/health").status == 200
 
 
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_a_refusal_of_the_server_itself_has_an_id_that_is_in_the_log(shared: Server, garbage: str) -> None:
+    with shared.wire() as wire:
+        wire.send(GARBAGE[garbage][0])
+        request_id = wire.answer().headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{16}", request_id)
+    eventually(lambda: request_id in shared.log, "the refusal is logged under its id")
+    assert len([line for line in shared.log.splitlines() if request_id in line]) == 1
+
+
+@pytest.mark.parametrize("target", ["/é", "/films?q=naïve"])
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_a_target_beyond_ascii_is_told_to_percent_encode(shared: Server, target: str, charset: str) -> None:
+    with shared.wire() as wire:
+        wire.send(_head(b"GET " + target.encode(charset) + b" HTTP/1.1", b"Host: a"))
+        answer = wire.answer()
+    answer.assert_problem(400, "bad_request")
+    assert "percent-encode" in answer.json["detail"]
+
+
 @pytest.fixture(scope="module")
 def shared(start_shared_server: StartServer) -> Server:
     """One server for all the garbage: each request shows that it has survived the one before."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.protocol.forwarded import HOST, resolve
+from streamer.protocol.forwarded import HOST, parse_address, resolve
 
 TRUSTED = tuple(map(ip_network, ["127.0.0.1/32", "10.0.0.0/8", "::1/128", "fd00::/8"]))
 PROXY = "10.0.0.1"
@@ -52,6 +52,42 @@ def test_stranger_is_not_believed_and_its_fields_are_removed(peer: str) -> None:
     }
 
 
+@pytest.mark.parametrize("peer", ["::ffff:10.0.0.1", "::FFFF:127.0.0.1", "::ffff:0a00:0001"])
+def test_trusted_proxy_is_known_where_a_socket_takes_both_kinds_of_address(peer: str) -> None:
+    assert resolved(peer, **{"for": STRANGER})["REMOTE_ADDR"] == STRANGER
+
+
+def test_proxy_that_is_trusted_by_its_mapped_address_is_still_known() -> None:
+    environ = {"REMOTE_ADDR": "::ffff:10.0.0.1", "HTTP_X_FORWARDED_FOR": STRANGER}
+    resolve(environ, [ip_network("::ffff:10.0.0.0/104")])
+    assert environ["REMOTE_ADDR"] == STRANGER
+
+
+@pytest.mark.parametrize("peer", ["::ffff:198.51.100.7", "::ffff:127.0.0.2", "::10.0.0.1", "::fffe:10.0.0.1"])
+def test_mapped_address_of_a_stranger_is_not_believed(peer: str) -> None:
+    assert resolved(peer, **{"for": "192.0.2.1"})["REMOTE_ADDR"] == peer
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:DB8::0001", "2001:db8::1"),
+        ("::192.0.2.1", "::c000:201"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("", "None"),
+        ("unix:", "None"),
+        ("192.0.2.01", "None"),
+        ("192.0.2.0/24", "None"),
+        ("[::1]", "None"),
+        ("192.0.2.1:80", "None"),
+    ],
+)
+def test_address_is_parsed_and_a_mapped_one_is_that_of_version_four(text: str, address: str) -> None:
+    assert str(parse_address(text)) == address
+
+
 def test_nobody_is_believed_where_no_proxy_is_trusted() -> None:
     environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": STRANGER}
     resolve(environ, ())
@@ -85,6 +121,9 @@ def test_proxy_that_says_nothing_changes_nothing() -> None:
         # the client is itself in the trusted network
         ("10.0.0.3", "10.0.0.3"),
         ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("198.51.100.7, ::ffff:10.0.0.2", "198.51.100.7"),
+        ("192.0.2.1, ::ffff:198.51.100.7", "::ffff:198.51.100.7"),
+        ("198.51.100.7, [::ffff:10.0.0.2]:80", "198.51.100.7"),
         # ports
         ("198.51.100.7:4711", "198.51.100.7"),
         ("[2001:db8::1]:4711", "2001:db8::1"),

@@ -127,6 +127,34 @@ def test_passwords_at_the_limits_are_good(anonymous: Client, password: str) -> N
     assert_problem(anonymous.post("/api/auth/login", wrong), 401, "not_authenticated")
 
 
+def test_registration_that_is_one_too_many_says_when_to_come_back_and_costs_no_hash(
+    app: Application, anonymous: Client, frozen: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[bytes] = []
+    hashpw = bcrypt.hashpw
+    monkeypatch.setattr(bcrypt, "hashpw", lambda digest, salt: runs.append(salt) or hashpw(digest, salt))
+    anonymous.sign_up("alice")
+    for _ in range(99):
+        anonymous.post("/api/auth/register", CREDENTIALS, status=409)
+    newcomer = {"username": "bob", "password": PASSWORD}
+    answer = anonymous.post("/api/auth/register", newcomer)
+    assert_problem(answer, 429, "too_many_attempts")
+    wait = int(answer.headers["Retry-After"])
+    assert 900 <= wait <= 901
+    assert len(runs) == 1
+
+    Client(app, address="192.0.2.2").post("/api/auth/register", newcomer, status=201)
+    anonymous.sign_in("alice")
+    frozen.forward(seconds=wait)
+    anonymous.post("/api/auth/register", {**newcomer, "username": "carol"}, status=201)
+
+
+def test_registrations_that_are_not_tried_do_not_count(anonymous: Client, frozen: Clock) -> None:
+    for _ in range(101):
+        anonymous.post("/api/auth/register", {"username": "al", "password": PASSWORD}, status=422)
+    anonymous.sign_up("alice")
+
+
 # log in
 
 
@@ -184,13 +212,20 @@ def test_address_of_the_client_behind_a_trusted_proxy_is_what_counts(make_app: M
     client.post("/api/auth/login", CREDENTIALS, headers=owner, status=200)
 
 
+def test_one_address_is_blocked_in_both_of_its_forms(app: Application, alice: Client) -> None:
+    for _ in range(10):
+        mapped = Client(app, address="::ffff:192.0.2.1").post("/api/auth/login", WRONG)
+        assert_problem(mapped, 401, "not_authenticated")
+    assert_problem(alice.post("/api/auth/login", CREDENTIALS), 429, "too_many_attempts")
+
+
 def test_forwarded_address_of_a_stranger_does_not_get_around_the_block(alice: Client) -> None:
     for number in range(10):
         alice.post("/api/auth/login", WRONG, headers={"X-Forwarded-For": f"198.51.100.{number}"}, status=401)
     alice.post("/api/auth/login", CREDENTIALS, headers={"X-Forwarded-For": "198.51.100.99"}, status=429)
 
 
-def test_login_while_four_are_checked_is_told_to_come_back_and_is_not_counted(alice: Client) -> None:
+def test_login_while_all_places_are_taken_is_told_to_come_back_and_is_not_counted(alice: Client) -> None:
     with ExitStack() as running:
         for _ in range(passwords.RUNNING + passwords.WAITING):
             running.enter_context(passwords._places)
@@ -316,7 +351,60 @@ def test_token_of_another_installation_is_refused(alice: Client, make_app: MakeA
     assert_problem(other.get("/api/auth/me"), 401, "not_authenticated")
 
 
+SHARED_SECRET = "the same secret in two installations"
+
+
+def test_token_of_another_installation_with_the_same_secret_is_refused(make_app: MakeApp) -> None:
+    alice, other = [Client(make_app(secret_key=SHARED_SECRET)).sign_up("alice") for _ in range(2)]
+    assert alice.session["user"]["id"] == other.session["user"]["id"]
+    other.session = alice.session
+    assert_problem(other.get("/api/auth/me"), 401, "not_authenticated")
+    alice.get("/api/auth/me", status=200)
+
+
+def test_token_stays_refused_where_both_have_deleted_the_account_and_made_it_again(make_app: MakeApp) -> None:
+    alice, other = [Client(make_app(secret_key=SHARED_SECRET)).sign_up("alice") for _ in range(2)]
+    before = alice.session
+    for client in (alice, other):
+        client.delete("/api/auth/me", {"password": PASSWORD}, status=204)
+        client.session = {}
+        client.sign_up("alice")
+    assert alice.session["user"]["id"] == other.session["user"]["id"]
+    after = alice.session
+    for session in (before, after):
+        other.session = session
+        assert_problem(other.get("/api/auth/me"), 401, "not_authenticated")
+
+
+def test_token_of_a_data_folder_that_was_begun_anew_is_refused(make_app: MakeApp, tmp_path: Path) -> None:
+    data = tmp_path / "again"
+    old = Client(make_app(data=data, secret_key=SHARED_SECRET)).sign_up("alice").session
+    data.rename(tmp_path / "put away")
+    alice = Client(make_app(data=data, secret_key=SHARED_SECRET)).sign_up("alice")
+    assert alice.session["user"]["id"] == old["user"]["id"]
+    alice.session = old
+    assert_problem(alice.get("/api/auth/me"), 401, "not_authenticated")
+
+
 # a new password
+
+
+def test_new_password_unlocks_the_account_from_every_address_and_no_other(
+    app: Application, alice: Client, frozen: Clock
+) -> None:
+    alice.sign_in("alice")
+    Client(app).sign_up("alice.b")
+    strangers = [Client(app, address) for address in ("192.0.2.2", "2001:db8::1")]
+    neighbour = {**CREDENTIALS, "username": "alice.b"}
+    for stranger in strangers:
+        for _ in range(10):
+            stranger.post("/api/auth/login", WRONG, status=401)
+            stranger.post("/api/auth/login", {**WRONG, "username": "alice.b"}, status=401)
+        stranger.post("/api/auth/login", CREDENTIALS, status=429)
+    alice.patch("/api/auth/me", {"current_password": PASSWORD, "password": NEW}, status=200)
+    for stranger in strangers:
+        stranger.sign_in("alice", NEW)
+        assert_problem(stranger.post("/api/auth/login", neighbour), 429, "too_many_attempts")
 
 
 def test_new_password_ends_every_other_session_and_begins_one(app: Application, alice: Client) -> None:
@@ -431,6 +519,26 @@ def test_deletion_needs_the_password(alice: Client) -> None:
     assert alice.get("/api/auth/me").json["video_count"] == 1
 
 
+def test_account_whose_password_is_changed_during_the_deletion_stays(
+    app: Application, alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.upload(video_bytes(), status=201)
+    owner = Client(app)
+    owner.session = alice.session
+    check = bcrypt.checkpw
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        monkeypatch.setattr(bcrypt, "checkpw", check)
+        owner.patch("/api/auth/me", {"current_password": PASSWORD, "password": NEW}, status=200)
+        return check(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    answer = alice.delete("/api/auth/me", {"password": PASSWORD})
+    assert_problem(answer, 401, "not_authenticated")
+    assert owner.sign_in("alice", NEW).get("/api/auth/me").json["video_count"] == 1
+    assert len(stored(config)) == 1
+
+
 class Body(io.BytesIO):
     """The body of a request, during which something happens."""
 
@@ -534,7 +642,7 @@ def test_malformed_json_is_a_bad_request(alice: Client, method: str, path: str, 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES)
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"1", b"[{}]"])
 def test_json_that_is_no_object_is_refused(alice: Client, method: str, path: str, body: bytes) -> None:
-    assert_problem(send(alice, method, path, body), 422, "invalid_input")
+    assert fields_of(assert_problem(send(alice, method, path, body), 422, "invalid_input")) == ["body"]
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES)

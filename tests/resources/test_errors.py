@@ -20,6 +20,7 @@ from streamer.middleware import AccessLog, LogEntry, SafeHeaders
 from streamer.resources.errors import PROBLEMS, install
 from tests.conftest import MakeApp
 from tests.helpers import PASSWORD, Client, video_bytes
+from tests.wsgi import database_of
 
 # never answered to a request: they end the start, or are the root of the tree, or carry their own code
 BESIDE_THE_TABLE = {
@@ -122,6 +123,7 @@ def test_no_two_failures_have_the_same_code() -> None:
         (errors.RegistrationClosed("x"), 403, "registration_closed", {}, {}),
         (errors.TooManyAttempts(77), 429, "too_many_attempts", {"Retry-After": "77"}, {}),
         (errors.Busy("x"), 503, "busy", {"Retry-After": "1"}, {}),
+        (errors.Unavailable("x"), 503, "unavailable", {"Retry-After": "10"}, {}),
         (errors.NotAVideo("x"), 415, "not_a_video", {}, {}),
         (errors.BodyTooLarge(12), 413, "body_too_large", {}, {"limit": 12}),
         (errors.QuotaExceeded(20, 15), 413, "quota_exceeded", {}, {"quota": 20, "used": 15}),
@@ -325,6 +327,41 @@ def test_full_disk_below_the_database_is_insufficient_storage(
     alice.patch(video, {"description": "short"}, status=200)
 
 
+@pytest.mark.parametrize(
+    "reason",
+    ["unable to open database file", "disk I/O error", "attempt to write a readonly database"],
+)
+def test_a_data_folder_that_does_not_work_is_unavailable_and_one_line_in_the_log(
+    log: Callable[[], str], reason: str
+) -> None:
+    answer = answer_to(peewee.OperationalError(reason))
+    problem = assert_problem(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"] == "10"
+    assert reason not in problem["detail"]
+    [line] = [line for line in log().splitlines() if " streamer.access " not in line]
+    assert "ERROR" in line
+    assert reason in line
+    assert "Traceback" not in log()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_is_a_folder_now_is_unavailable_and_comes_back(
+    config: Config, make_app: MakeApp
+) -> None:
+    app = make_app(data=config.data)
+    alice = Client(app).sign_up("alice")
+    database_of(app).close()
+    kept = config.data.rename(config.data.with_name("kept"))
+    (config.data / "streamer.db").mkdir(parents=True)
+    answer = alice.get("/api/auth/me")
+    assert_problem(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"] == "10"
+    (config.data / "streamer.db").rmdir()
+    config.data.rmdir()
+    kept.rename(config.data)
+    alice.get("/api/auth/me", status=200)
+
+
 def test_other_failure_of_the_database_is_unexpected(log: Callable[[], str]) -> None:
     assert_problem(answer_to(peewee.OperationalError("no such table: x")), 500, "internal_error")
     assert "no such table" in log()
@@ -400,4 +437,4 @@ def test_body_that_an_error_replaces_is_closed_and_has_no_line_of_its_own(log: C
     assert_problem(answer, 404, "not_found")
     assert closed == [True]
     (line,) = log().splitlines()
-    assert f"GET / 404 bytes={len(answer.body)} " in line
+    assert f"GET / 404 received=0 bytes={len(answer.body)} " in line

@@ -4,6 +4,7 @@ import base64
 import email
 import gc
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -489,8 +490,9 @@ def test_not_modified_has_neither_body_nor_type(viewer: Client, app: Application
     assert answer.read() == b""
     assert "content-type" not in answer.fields
     assert answer.fields.get("content-length") in {None, str(SIZE)}
-    for name in ("etag", "last-modified", "cache-control"):
+    for name in ("etag", "last-modified", "cache-control", "content-security-policy"):
         assert answer.fields[name] == whole.fields[name]
+    assert answer.fields["content-security-policy"] == "sandbox"
 
 
 @pytest.mark.parametrize(
@@ -755,6 +757,58 @@ def test_a_file_that_is_gone_is_an_error_that_does_not_tell_where_it_was(
     assert str(tmp_path) not in body
     assert "Traceback" not in body
     assert not set(CONTENT_FIELDS) & set(answer.fields)
+
+
+@pytest.mark.parametrize(
+    ("opening", "headers"),
+    [
+        ("open", {}),
+        ("open", {"Range": "bytes=0-9"}),
+        ("open_segments", {"Range": "bytes=0-9,100-109"}),
+    ],
+)
+def test_a_video_that_is_deleted_before_its_file_is_opened_is_not_found(
+    viewer: Client, app: Application, monkeypatch: pytest.MonkeyPatch, opening: str, headers: dict[str, str]
+) -> None:
+    really_open = getattr(LocalStorage, opening)
+
+    def delete_first(*arguments: Any) -> object:
+        viewer.delete("/api/videos/1", status=204)
+        return really_open(*arguments)
+
+    monkeypatch.setattr(LocalStorage, opening, delete_first)
+    answer = call(app, STREAM, headers=viewer.headers | headers)
+    assert answer.status == 404
+    assert json.loads(answer.read())["code"] == "not_found"
+    assert not set(CONTENT_FIELDS) & set(answer.fields)
+
+
+@needs_proc
+@pytest.mark.parametrize("field", ["", "bytes=200-", "bytes=0-9,990-999"])
+def test_an_object_that_has_become_too_short_is_an_error_from_the_first_byte(
+    viewer: Client, app: Application, config: Config, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
+    [file] = (config.data / "videos").iterdir()
+    os.truncate(file, 500)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "streamer.access"):
+        answer = call(app, STREAM, headers=viewer.headers | ({"Range": field} if field else {}))
+        body = answer.read()
+    assert answer.status == 500
+    assert json.loads(body)["code"] == "internal_error"
+    assert file.name.encode() not in body
+    assert not set(CONTENT_FIELDS) & set(answer.fields)
+    assert open_files(config.data) == []
+    [line] = lines(caplog)
+    assert (line["status"], line["bytes"]) == (500, len(body))
+
+
+def test_what_is_left_of_an_object_that_has_become_too_short_is_sent(viewer: Client, config: Config) -> None:
+    [file] = (config.data / "videos").iterdir()
+    os.truncate(file, 500)
+    for field, start, stop in (("bytes=490-499", 490, 500), ("bytes=0-9", 0, 10)):
+        assert viewer.get(STREAM, {"Range": field}, status=206).body == DATA[start:stop]
+    viewer.get(STREAM, {"Range": "bytes=490-500"}, status=500)
 
 
 # --- the access log

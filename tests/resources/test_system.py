@@ -1,10 +1,12 @@
 """What is about the server itself: index, health, contract, and the methods of every route."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import falcon
 import pytest
@@ -103,6 +105,15 @@ def test_a_server_without_its_data_is_not_healthy(
     if method == "GET":
         assert answer.json == {"status": "failed", "checks": {"database": database, "storage": storage}}
     database_of(app).close()
+
+
+@pytest.mark.parametrize(("free", "status"), [(0, 503), (1, 200)])
+def test_a_server_whose_disk_is_full_is_not_healthy(
+    anonymous: Client, monkeypatch: pytest.MonkeyPatch, free: int, status: int
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    answer = anonymous.get("/health", status=status)
+    assert answer.json["checks"] == {"database": "ok", "storage": "ok" if free else "failed"}
 
 
 def test_a_thread_that_is_connected_notices_a_lost_table(

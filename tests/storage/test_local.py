@@ -4,20 +4,30 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from streamer.errors import InsufficientStorage
 from streamer.protocol.ranges import ByteRange
 from streamer.storage import locks
-from streamer.storage.local import LocalStorage
+from streamer.storage.local import LocalStorage, make_folder
 from tests.wsgi import open_files, stored_files
 
 needs_locks = pytest.mark.skipif(not locks.AVAILABLE, reason="this system has no such locks")
 DATA = bytes(range(256)) * 40
+
+
+class DiskUsage(NamedTuple):
+    """What ``shutil.disk_usage`` returns."""
+
+    total: int
+    used: int
+    free: int
 
 
 @pytest.fixture(params=["locks", "no locks"])
@@ -188,15 +198,56 @@ def test_publishing_brings_the_folder_to_the_disk_after_the_rename(
     assert done == ["file", "rename", "folder"]
 
 
-def test_where_folders_cannot_be_opened_they_are_not(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_folders_cannot_be_opened_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
+    folder = tmp_path / "deep" / "data"
     with monkeypatch.context() as patch:
         patch.setattr(os, "name", "nt")
         patch.setattr(os, "fsync", opened.append)
-        storage.sync("videos")
+        patch.setattr(os, "open", lambda path, *arguments: opened.append(path))
+        make_folder(folder)
+    assert folder.is_dir()
     assert opened == []
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that are brought to the disk, in order."""
+    done: list[Path] = []
+    opened: dict[int, Path] = {}
+    open_, fsync = os.open, os.fsync
+
+    def record_open(path: Path, *arguments: int) -> int:
+        descriptor = open_(path, *arguments)
+        opened[descriptor] = path
+        return descriptor
+
+    def record_fsync(descriptor: int) -> None:
+        done.append(opened[descriptor])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", record_open)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    return done
+
+
+def test_the_entry_of_each_folder_that_is_made_is_brought_to_the_disk(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b" / "d")
+    assert synced[3:] == [tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b")
+    assert len(synced) == 4, "a folder that is there is not made"
+
+
+def test_a_storage_brings_its_folders_to_the_disk_after_making_them(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    LocalStorage(tmp_path / "data")
+    assert synced[0] == tmp_path
+    assert synced[-1] == tmp_path / "data"
 
 
 # --- locks
@@ -320,7 +371,7 @@ def test_what_is_staged_is_told_from_what_is_published(storage: LocalStorage) ->
         assert storage.incoming() == []
 
 
-def test_it_is_writable_while_both_folders_are(
+def test_it_is_writable_while_both_folders_are_and_the_disk_has_room(
     storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert storage.is_writable()
@@ -328,6 +379,11 @@ def test_it_is_writable_while_both_folders_are(
         (tmp_path / folder).rename(tmp_path / "away")
         assert not storage.is_writable()
         (tmp_path / "away").rename(tmp_path / folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: DiskUsage(total=100, used=100, free=0))
+        assert not storage.is_writable()
+        patch.setattr(shutil, "disk_usage", lambda path: DiskUsage(total=100, used=99, free=1))
+        assert storage.is_writable()
     # root may write everywhere, so the system is asked in its place
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "incoming")
     assert not storage.is_writable()

@@ -1,10 +1,12 @@
 """What is handed to a WSGI server gives exactly its bytes, however the server asks."""
 
+import errno
 import gc
 import io
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -392,6 +394,26 @@ def test_later_changes_to_the_list_of_segments_do_not_matter(path: Path) -> None
     segments[0] = b"xyz"
     assert body.read() == b"abc"
     body.close()
+
+
+def test_a_file_that_is_too_short_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "short"
+    path.write_bytes(b"0123456789")
+    closed: list[int] = []
+    before = len(os.listdir("/proc/self/fd"))
+    for make in (
+        lambda: FileSlice(path, 5, 6, closed.append),
+        lambda: FileSlice(path, 11, 0, closed.append),
+        lambda: SegmentedBody(path, [b"head", (0, 2), (8, 3), (1, 1), b"end"], closed.append),
+    ):
+        with pytest.raises(OSError, match="too short") as caught:
+            make()
+        assert caught.value.errno == errno.EIO
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert closed == [], "a body that was never made has no end"
+    with closing(FileSlice(path, 5, 5, closed.append)) as whole:
+        assert whole.read() == b"56789"
 
 
 @pytest.mark.parametrize("size", [-1, 60])
