@@ -23,6 +23,7 @@ class Database(peewee.SqliteDatabase):
 
     def rollback(self) -> None:
         # a full disk makes SQLite roll back by itself; a second time would fail and hide why
+        # Peewee's stubs leave this one without types
         connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
         if connection.in_transaction:
             super().rollback()

@@ -102,7 +102,7 @@ def _fields(error: errors.StreamerError) -> dict[str, str]:
     return {}
 
 
-def install(app: falcon.App) -> None:  # type: ignore[type-arg]
+def install(app: "falcon.App[falcon.Request, falcon.Response]") -> None:
     """Let every failure of an application end in a problem document."""
     app.add_error_handler(Exception, _handle_unexpected)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
@@ -156,9 +156,9 @@ def _handle_unexpected(
 
 
 def _answer(resp: falcon.Response, problem: dict[str, Any], fields: dict[str, str]) -> None:
-    if resp.stream is not None:
-        resp.stream.close()  # type: ignore[union-attr]
-        resp.stream = None
+    if (close := getattr(resp.stream, "close", None)) is not None:
+        close()
+    resp.stream = None
     for name in resp.headers:  # nothing stays of the answer whose place this one takes
         if name != "x-request-id":
             resp.delete_header(name)
