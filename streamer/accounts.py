@@ -120,7 +120,7 @@ def user_of(database: Database, access_tokens: tokens.AccessTokens, access_token
 def change_password(database: Database, user: User, current: str, new: str, address: str) -> Session:
     """Set a new password, end every session and begin a new one.
 
-    Raises WrongPassword, TooManyAttempts or Busy.
+    Raises WrongPassword, NotAuthenticated, TooManyAttempts or Busy.
     """
     with passwords.admission():
         _confirm_password(database, user, current, address)

@@ -1,7 +1,7 @@
 """Removes stored objects that have no video: after a deletion, and at start what a crash left."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from peewee import OperationalError, chunked
 
@@ -11,13 +11,13 @@ from streamer.storage.local import LocalStorage
 
 logger = logging.getLogger("streamer")
 
-BATCH = 200  # objects removed in one transaction: each commit waits for the disk
+BATCH = 200  # notes removed in one transaction: each commit waits for the disk
 
 
 def sweep(database: Database, storage: LocalStorage) -> None:
     """Remove what processes that died have left behind; what live ones work on stays."""
     for file_path in storage.incoming():
-        _try_to_remove(storage, file_path)
+        _try_to_remove(storage, file_path, is_needed=lambda: False)
     remove_orphans(database, storage, [row.file_path for row in Orphan.select().execute(database)])
 
 
@@ -30,29 +30,31 @@ def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterab
         logger.warning("cannot remove objects yet: %s", error)
 
 
-def _remove_batch(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
+def _remove_batch(database: Database, storage: LocalStorage, file_paths: Sequence[str]) -> None:
+    # removed before the transaction: a slow disk must not keep others from writing
+    gone = [file_path for file_path in file_paths if _is_gone(database, storage, file_path)]
+    of_videos = Video.select(Video.file_path).where(Video.file_path.in_(file_paths))
     with database.atomic():
-        for file_path in file_paths:
-            if _is_gone(database, storage, file_path):
-                Orphan.delete().where(Orphan.file_path == file_path).execute(database)
+        Orphan.delete().where(Orphan.file_path.in_(gone) | Orphan.file_path.in_(of_videos)).execute(database)
 
 
 def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
-    """Tell whether the note of an object can go: the object has gone, or belongs to a video."""
+    """Remove an object, unless it has a video or a live process is about to give it one."""
     # asked before all else: an object that has left incoming/ never goes back
     if storage.is_staged(file_path):
         return False
-    if Video.select().where(Video.file_path == file_path).exists(database):
-        return True
-    return _try_to_remove(storage, file_path)
+    belongs = Video.select().where(Video.file_path == file_path)
+    return _try_to_remove(storage, file_path, is_needed=lambda: belongs.exists(database))
 
 
-def _try_to_remove(storage: LocalStorage, file_path: str) -> bool:
+def _try_to_remove(storage: LocalStorage, file_path: str, is_needed: Callable[[], bool]) -> bool:
     try:
         with storage.claim(file_path) as claimed:
-            if claimed:
-                storage.delete(file_path)
-            return claimed
+            # asked under the lock: whoever published it has committed, or died, before it was free
+            if not claimed or is_needed():
+                return False
+            storage.delete(file_path)
+            return True
     except OSError as error:  # such as Windows, while somebody watches it
         logger.warning("cannot remove %s: %s", file_path, error)
         return False

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+import peewee
+
 import streamer
 from streamer import accounts, inputs, logs, server
 from streamer.app import DATABASE, create_app
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             _fail(mistake, 2)
         return 2
-    except (StreamerError, OSError) as error:
+    except (StreamerError, OSError, peewee.DatabaseError) as error:
         return _fail(error, 1)
     except (EOFError, KeyboardInterrupt):
         return _fail("interrupted", 1)
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(options: argparse.Namespace) -> dict[str, str]:
     """Flags as the variables that they override."""
     given = {name: getattr(options, name, None) for name in ("data", "host", "port")}
-    return {f"STREAMER_{name.upper()}": value for name, value in given.items() if value is not None}
+    return {f"STREAMER_{name.upper()}": value for name, value in given.items() if value}
 
 
 def _serve(config: Config, options: argparse.Namespace) -> int:
@@ -142,7 +144,8 @@ def _set_password(config: Config, options: argparse.Namespace) -> int:
     user = accounts.find(database, name)
     if user is None:
         raise StreamerError(f"there is no account {name} in {config.data.resolve()}")
-    accounts.set_password(database, user, _read_password())
+    password = _read_password()
+    accounts.set_password(database, accounts.find(database, name) or user, password)
     print(f"set the password of {user.username} and ended its sessions")
     return 0
 

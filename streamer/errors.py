@@ -122,10 +122,10 @@ class RegistrationClosed(StreamerError):
 
 
 class TooManyAttempts(StreamerError):
-    """Too many failed logins; ``retry_after`` is in seconds."""
+    """Too many failed logins, or registrations; ``retry_after`` is in seconds."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many failed attempts, try again in {retry_after} seconds")
+        super().__init__(f"too many attempts, try again in {retry_after} seconds")
         self.retry_after = retry_after
 
 

@@ -13,7 +13,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def configure(log_format: str) -> None:
-    """Send the events of this program to standard error. For ``streamer serve``: embedders have their own."""
+    """Send the events of this program to standard error. For those who own the process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

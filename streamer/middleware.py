@@ -17,7 +17,7 @@ from streamer.tokens import AccessTokens
 
 logger = logging.getLogger("streamer.access")
 
-_FACTS = ("received", "bytes", "duration_ms", "user", "address", "request_id")
+_FACTS = ("length", "bytes", "duration_ms", "user", "address", "request_id")
 
 
 class LogEntry:
@@ -38,7 +38,7 @@ class LogEntry:
             "method": self._req.method,
             "path": self._req.path,  # without the query, which may hold secrets
             "status": self.status,
-            "received": self._received(),
+            "length": self._declared_length(),
             "bytes": sent,
             "duration_ms": round((time.monotonic() - self._started) * 1000, 1),
             "user": user.username if user else None,
@@ -49,7 +49,7 @@ class LogEntry:
         facts = " ".join(f"{name}={'-' if fields[name] is None else fields[name]}" for name in _FACTS)
         logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
 
-    def _received(self) -> int:
+    def _declared_length(self) -> int:
         length = self._req.env.get("CONTENT_LENGTH") or ""
         return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
 

@@ -554,3 +554,19 @@ def test_a_video_is_deleted_also_when_its_object_must_wait(
     assert stored_files(config.data) == [kept]
     create_app(config)
     assert stored_files(config.data) == []
+
+
+def test_no_object_is_removed_while_others_wait_for_the_database(
+    owner: Client, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk would keep every writer waiting."""
+    delete = LocalStorage.delete
+    was_in_transaction: list[bool] = []
+
+    def observe(self: LocalStorage, file_path: str) -> None:
+        was_in_transaction.append(database_of(app).in_transaction())
+        delete(self, file_path)
+
+    monkeypatch.setattr(LocalStorage, "delete", observe)
+    owner.delete("/api/videos/1", status=204)
+    assert was_in_transaction == [False]

@@ -160,7 +160,7 @@ def access_event(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 def test_text_access_line_has_the_facts(alice: Client, text: pytest.LogCaptureFixture) -> None:
     answer = alice.get("/api/auth/me", headers={"X-Request-Id": "abc"})
     assert re.fullmatch(
-        rf"{TIME} INFO streamer\.access GET /api/auth/me 200 received=0 bytes={len(answer.body)} "
+        rf"{TIME} INFO streamer\.access GET /api/auth/me 200 length=0 bytes={len(answer.body)} "
         r"duration_ms=\d+\.\d user=alice address=192\.0\.2\.1 request_id=abc",
         access_line(text),
     )
@@ -180,7 +180,7 @@ def test_json_access_line_has_the_facts_as_members(alice: Client, events: pytest
         "method": "GET",
         "path": "/api/auth/me",
         "status": 200,
-        "received": 0,
+        "length": 0,
         "bytes": len(answer.body),
         "user": "alice",
         "address": "192.0.2.1",
@@ -216,7 +216,7 @@ def test_nobody_signed_in_is_a_dash_in_text(anonymous: Client, text: pytest.LogC
 
 def test_line_tells_how_much_the_client_has_sent(alice: Client, events: pytest.LogCaptureFixture) -> None:
     alice.upload_raw(video_bytes(1234), status=201)
-    assert access_event(events)["received"] == 1234
+    assert access_event(events)["length"] == 1234
 
 
 def test_length_that_is_no_number_counts_as_nothing(
@@ -224,7 +224,7 @@ def test_length_that_is_no_number_counts_as_nothing(
 ) -> None:
     application = webtest.TestApp(anonymous.http.app, lint=False)
     application.get("/health", extra_environ={"CONTENT_LENGTH": "1_0"}, expect_errors=True)
-    assert access_event(events)["received"] == 0
+    assert access_event(events)["length"] == 0
 
 
 def test_refused_host_has_a_line_too(anonymous: Client, events: pytest.LogCaptureFixture) -> None:

@@ -437,4 +437,4 @@ def test_body_that_an_error_replaces_is_closed_and_has_no_line_of_its_own(log: C
     assert_problem(answer, 404, "not_found")
     assert closed == [True]
     (line,) = log().splitlines()
-    assert f"GET / 404 received=0 bytes={len(answer.body)} " in line
+    assert f"GET / 404 length=0 bytes={len(answer.body)} " in line
