@@ -250,7 +250,7 @@ class Logged:
     sent: int
 
 
-_ACCESS = re.compile(r" streamer\.access ([A-Z]+) (\S+) (\d+) received=\d+ bytes=(\d+) ")
+_ACCESS = re.compile(r" streamer\.access ([A-Z]+) (\S+) (\d+) length=\d+ bytes=(\d+) ")
 
 
 class Server:
