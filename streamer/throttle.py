@@ -77,17 +77,15 @@ def _count_one(database: Database, source: str, most: int) -> None:
 
 def _take_back(database: Database, username: str, address: str) -> None:
     sources = [source for source, _ in _sources(username, address)]
-    with database.atomic():
-        LoginFailures.update(failures=LoginFailures.failures - 1).where(
-            LoginFailures.source.in_(sources)
-        ).execute(database)
+    LoginFailures.update(failures=LoginFailures.failures - 1).where(
+        LoginFailures.source.in_(sources)
+    ).execute(database)
 
 
 def _forget(database: Database, username: str, address: str) -> None:
     """Forget the failures of the account that was signed in to; those of the address stand."""
     (account, _), _ = _sources(username, address)
-    with database.atomic():
-        LoginFailures.delete().where(LoginFailures.source == account).execute(database)
+    LoginFailures.delete().where(LoginFailures.source == account).execute(database)
 
 
 def _sources(username: str, address: str) -> list[tuple[str, int]]:

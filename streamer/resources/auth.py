@@ -53,6 +53,11 @@ class Login:
         send_json(resp, representations.session(session, self.access_tokens, self.config))
 
 
+def _read_refresh_token(req: falcon.Request) -> str:
+    body = inputs.parse_fields(read_json(req), required={"refresh_token": inputs.credential}, optional={})
+    return str(body["refresh_token"])
+
+
 @dataclass(frozen=True)
 class Refresh:
     """``/api/auth/refresh``"""
@@ -63,8 +68,7 @@ class Refresh:
     public = True
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = inputs.parse_fields(read_json(req), required={"refresh_token": inputs.credential}, optional={})
-        session = accounts.refresh(self.database, body["refresh_token"])
+        session = accounts.refresh(self.database, _read_refresh_token(req))
         send_json(resp, representations.session(session, self.access_tokens, self.config))
 
 
@@ -76,8 +80,7 @@ class Logout:
     public = True
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = inputs.parse_fields(read_json(req), required={"refresh_token": inputs.credential}, optional={})
-        accounts.log_out(self.database, body["refresh_token"])
+        accounts.log_out(self.database, _read_refresh_token(req))
         resp.status = 204
 
 
