@@ -108,10 +108,10 @@ def log_out(database: Database, refresh_token: str) -> None:
         RefreshToken.delete().where(RefreshToken.family.in_(family)).execute(database)
 
 
-def user_of(database: Database, access_tokens: tokens.AccessTokens, access_token: str) -> User:
-    """Whose access token this is. Raises NotAuthenticated."""
-    user_id, version = access_tokens.read(access_token)
-    user = User.select().where(User.id == user_id, User.credential_version == version).get_or_none(database)
+def user_of(database: Database, claims: tokens.Claims) -> User:
+    """The user of an access token. Raises NotAuthenticated if the token has been revoked."""
+    same = (User.id == claims.user_id) & (User.credential_version == claims.credential_version)
+    user = User.select().where(same).get_or_none(database)
     if user is None:
         raise NotAuthenticated("the access token has been revoked")
     return user

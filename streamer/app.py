@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import falcon
 
 from streamer import cleanup
+from streamer.admission import Admission
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.middleware import AccessLog, Authentication, SafeHeaders, ValidHost
+from streamer.middleware import AccessLog, Admitted, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
 from streamer.resources import auth, errors, media, system, videos
+from streamer.resources.receptions import VideoBody
 from streamer.storage.local import LocalStorage, make_folder
 from streamer.storage.space import Space
 from streamer.tokens import AccessTokens, load_secret
@@ -30,19 +32,20 @@ def create_app(config: Config) -> "Application":
     make_folder(config.data)
     database = open_database(config.data / DATABASE)
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
-    storage = LocalStorage(config.data)  # brings the entries of the folder to the disk
+    # brings the entries of the folder to the disk
+    storage = LocalStorage(config.data, group_reads=config.sendfile != "off")
     try:
         cleanup.sweep(database, storage)
     finally:
         database.close()  # a server that forks now must not share the connection
-    middleware = [AccessLog(), SafeHeaders(), ValidHost(), Authentication(database, access_tokens)]
-    return Application(config, _routes(config, database, storage, access_tokens), middleware)
+    routes = _routes(config, database, storage, access_tokens)
+    return Application(config, routes, database, access_tokens)
 
 
 def _routes(
     config: Config, database: Database, storage: LocalStorage, access_tokens: AccessTokens
 ) -> dict[str, object]:
-    space = Space(config.data, config.min_free_bytes)
+    video_body = VideoBody(database, config, storage, Space(config.data, config.min_free_bytes))
     return {
         "/": system.Index(config),
         "/health": system.Health(database, storage),
@@ -52,19 +55,24 @@ def _routes(
         "/api/auth/refresh": auth.Refresh(database, config, access_tokens),
         "/api/auth/logout": auth.Logout(database),
         "/api/auth/me": auth.Me(database, config, access_tokens, storage),
-        "/api/videos": videos.Videos(database, config, storage, space),
+        "/api/videos": videos.Videos(database, config, video_body),
         "/api/videos/{video_id}": videos.VideoItem(database, config, storage),
-        "/api/videos/{video_id}/stream": media.Stream(database, storage),
+        "/api/videos/{video_id}/stream": media.Stream(database, storage, config.sendfile),
     }
 
 
 class Application:
     """The WSGI callable: a Falcon application behind what concerns every WSGI server."""
 
-    def __init__(self, config: Config, routes: dict[str, object], middleware: list[Any]) -> None:
+    def __init__(
+        self, config: Config, routes: dict[str, object], database: Database, access_tokens: AccessTokens
+    ) -> None:
         self.config = config
         self.routes = routes
-        self._falcon_app = falcon.App(middleware=middleware)
+        router = falcon.routing.DefaultRouter()
+        self.admission = Admission(router, access_tokens)
+        middleware: list[Any] = [AccessLog(), SafeHeaders(), ValidHost(), Admitted(self.admission, database)]
+        self._falcon_app = falcon.App(middleware=middleware, router=router)
         errors.install(self._falcon_app)
         for template, resource in routes.items():
             self._falcon_app.add_route(template, resource)

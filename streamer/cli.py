@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import peewee
 
@@ -88,17 +87,19 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         logger.warning("%s is no setting of this version", name)
     _make_data_folder(config)
     app = create_app(config)
-    servers = server.create_servers(app)
+    serving = server.Server(app)
     if config.registration and not _is_loopback(config.host):
         logger.warning(
             "anybody who reaches %s can make an account: set STREAMER_REGISTRATION=closed to stop that",
             config.host,
         )
-    logger.info("serving the data folder %s at %s", config.data.resolve(), server.address(servers))
+    logger.info("serving the data folder %s at %s", config.data.resolve(), serving.address)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    print(f"streamer {streamer.__version__} is ready at {server.address(servers)}", flush=True)
-    server.serve(servers)
+        signal.signal(number, serving.stop)
+    print(f"streamer {streamer.__version__} is ready at {serving.address}", flush=True)
+    serving.run()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # it ends already, with the status that it should have
     logger.info("stopped")
     return 0
 
@@ -109,10 +110,6 @@ def _make_data_folder(config: Config) -> None:
     except OSError as error:
         mistake = f"STREAMER_DATA={str(config.data)!r}: want a folder that can be made here: {error.strerror}"
         raise ConfigurationError([mistake]) from error
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 def _is_loopback(host: str) -> bool:

@@ -26,6 +26,26 @@ def _threads(text: str) -> int:
     return _whole_number(text, "a whole number from 1 to 256", low=1, high=256)
 
 
+def _connections(text: str) -> int:
+    return _whole_number(text, "a whole number from 1 to 100000", low=1, high=100_000)
+
+
+def _header_bytes(text: str) -> int:
+    return _whole_number(text, "a whole number of bytes from 1024 to 1048576", low=1024, high=2**20)
+
+
+def _seconds(text: str) -> int:
+    return _whole_number(text, "a whole number of seconds from 1 to 86400", low=1, high=86_400)
+
+
+def _grace(text: str) -> int:
+    return _whole_number(text, "a whole number of seconds from 0 to 86400", high=86_400)
+
+
+def _body_rate(text: str) -> int:
+    return _whole_number(text, "a whole number of bytes per second, such as 500", low=1)
+
+
 def _byte_count(text: str) -> int:
     return _whole_number(text, "a whole number of bytes, such as 5000000000")
 
@@ -69,9 +89,21 @@ def _registration(text: str) -> bool:
     return text == "open"
 
 
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("on or off")
+    return text == "on"
+
+
 def _log_format(text: str) -> str:
     if text not in {"text", "json"}:
         raise ValueError("text or json")
+    return text
+
+
+def _sendfile(text: str) -> str:
+    if text not in {"off", "x-accel-redirect", "x-sendfile"}:
+        raise ValueError("off, x-accel-redirect or x-sendfile")
     return text
 
 
@@ -102,6 +134,30 @@ class Config:
     threads: int = _setting(8, _threads)
     """How many requests are worked on at once. A viewer holds none of them."""
 
+    connections: int = _setting(2000, _connections)
+    """How many connections ``streamer serve`` has open at once."""
+
+    header_bytes: int = _setting(32 * 1024, _header_bytes)
+    """The longest head of a request, in bytes."""
+
+    header_timeout: int = _setting(20, _seconds)
+    """How long the head of a request may take, in seconds."""
+
+    body_rate: int = _setting(500, _body_rate)
+    """The least rate of a request body, on average, in bytes per second."""
+
+    keep_alive: int = _setting(60, _seconds)
+    """How long a connection may do nothing between requests, or inside of a body, in seconds."""
+
+    send_timeout: int = _setting(600, _seconds)
+    """How long a client may take nothing of its answer, in seconds."""
+
+    grace: int = _setting(10, _grace)
+    """How long answers in flight get when the server is told to end, in seconds."""
+
+    fast_paths: bool = _setting(True, _switch)
+    """Whether to use what only some systems have: sendfile and epoll (``on`` or ``off``)."""
+
     public_url: str | None = _setting(None, _public_url)
     """Where clients reach the application; else each request's own address is used in links."""
 
@@ -122,6 +178,9 @@ class Config:
 
     trusted_proxies: tuple[Network, ...] = _setting((), _networks)
     """The proxies whose ``X-Forwarded-*`` fields are believed."""
+
+    sendfile: str = _setting("off", _sendfile)
+    """How the server in front is told to send the bytes: ``off``, ``x-accel-redirect`` or ``x-sendfile``."""
 
     log_format: str = _setting("text", _log_format)
     """``text`` or ``json``, one line per event."""

@@ -8,6 +8,7 @@ read first and then had to wait for the lock would fail instead.
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import peewee
 from playhouse.migrations import Runner
@@ -20,6 +21,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 class Database(peewee.SqliteDatabase):
     """The handle that queries name."""
+
+    def row(self, sql: str, parameters: tuple[object, ...]) -> tuple[Any, ...] | None:
+        """The one row of a query that is said in SQL, without what an ORM adds to its price."""
+        cursor: sqlite3.Cursor = self.execute_sql(sql, parameters)  # type: ignore[no-untyped-call]
+        found: tuple[Any, ...] | None = cursor.fetchone()
+        return found
 
     def rollback(self) -> None:
         # a full disk makes SQLite roll back by itself; a second time would fail and hide why

@@ -98,6 +98,14 @@ class NotFound(StreamerError):
     """What was asked for does not exist, or belongs to somebody else."""
 
 
+class MethodNotAllowed(StreamerError):
+    """A resource has no such method; ``allowed`` are those that it has."""
+
+    def __init__(self, allowed: list[str]) -> None:
+        super().__init__("this path does not take this method; Allow lists those that it takes")
+        self.allowed = allowed
+
+
 class NotAuthenticated(StreamerError):
     """No credentials, or credentials that are not valid (any more).
 

@@ -1,8 +1,8 @@
 """What happens to every request: an id, a log line, authentication, safe headers."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from typing import Any
 from urllib.parse import quote
@@ -10,13 +10,19 @@ from urllib.parse import quote
 import falcon
 
 from streamer import accounts, logs
+from streamer.admission import Admission
 from streamer.database import Database
-from streamer.errors import MalformedRequest, NotAuthenticated
+from streamer.errors import MalformedRequest
 from streamer.protocol import forwarded
-from streamer.tokens import AccessTokens
 
 logger = logging.getLogger("streamer.access")
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+REFUSAL = "streamer.refusal"
+"""Where in the WSGI environment a server of ours puts the error of a body that it has refused."""
+
+_SHOWN_IN_PATHS = "/:@!$&'()*+,;=-._~"
 _FACTS = ("length", "bytes", "duration_ms", "user", "address", "request_id")
 
 
@@ -28,38 +34,41 @@ class LogEntry:
         self._req = req
         self.request_id = request_id
         self.status = 0
+        self.is_sent_by_front = False  # which alone knows how many bytes the client took
 
     def close(self, sent: int) -> None:
         """Write the line; ``sent`` counts the bytes of the body that the server took."""
         if not self.status:
             return  # an error has taken the place of this body
-        user = getattr(self._req.context, "user", None)
         fields = {
             "method": self._req.method,
             "path": self._req.path,  # without the query, which may hold secrets
             "status": self.status,
             "length": self._declared_length(),
-            "bytes": sent,
+            "bytes": None if self.is_sent_by_front else sent,
             "duration_ms": round((time.monotonic() - self._started) * 1000, 1),
-            "user": user.username if user else None,
+            "user": getattr(self._req.context, "username", None),
             "address": self._req.remote_addr,
             "request_id": self.request_id,
         }
-        path = quote(self._req.path, safe="/:@!$&'()*+,;=-._~")
+        path = quote(self._req.path, safe=_SHOWN_IN_PATHS)
         facts = " ".join(f"{name}={'-' if fields[name] is None else fields[name]}" for name in _FACTS)
         logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
 
     def _declared_length(self) -> int:
         length = self._req.env.get("CONTENT_LENGTH") or ""
-        return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
+        return int(length) if re.fullmatch("[0-9]{1,40}", length) else 0
 
 
 class AccessLog:
     """Gives each request its id and writes its line."""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = req.get_header("X-Request-Id") or ""
-        request_id = given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
+        given = req.get_header("X-Request-Id")
+        if not given or not _REQUEST_ID.fullmatch(given):
+            # no secret, so no system call is spent on it
+            given = f"{random.getrandbits(64):016x}"
+        request_id = given
         logs.request_id.set(request_id)
         resp.set_header("X-Request-Id", request_id)
         req.context.log_entry = LogEntry(req, request_id)
@@ -105,19 +114,26 @@ class ValidHost:
             raise MalformedRequest("bad_host", "the Host header field is not a host name")
 
 
-class Authentication:
-    """Lets nobody through to a resource that is not public."""
+class Admitted:
+    """Lets a request through whose head is right, and nobody to a resource that is not public."""
 
-    def __init__(self, database: Database, access_tokens: AccessTokens) -> None:
+    def __init__(self, admission: Admission, database: Database) -> None:
+        self._admission = admission
         self._database = database
-        self._access_tokens = access_tokens
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        # what the server has found wrong with a body that it has not taken
+        if (refusal := req.env.get(REFUSAL)) is not None:
+            raise refusal
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
-        if getattr(resource, "public", False) or req.method == "OPTIONS":
+        if req.method == "OPTIONS":
             return
-        scheme, _, token = (req.auth or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
-        req.context.user = accounts.user_of(self._database, self._access_tokens, token.strip())
+        claims = self._admission.claims(resource, req.auth)
+        if claims is not None:
+            req.context.claims = claims
+            if not (req.method in {"GET", "HEAD"} and hasattr(resource, "reads_by_claims")):
+                req.context.user = user = accounts.user_of(self._database, claims)
+                req.context.username = user.username

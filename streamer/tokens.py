@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import NamedTuple
 
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 
@@ -17,35 +18,55 @@ ACCESS_LIFETIME_SECONDS = 60 * 60
 REFRESH_LIFETIME_SECONDS = 30 * 24 * 60 * 60
 
 
+class Claims(NamedTuple):
+    """What an access token says, for as long as the user's credential is of this version."""
+
+    user_id: int
+    credential_version: int
+
+
 class _Signer(TimestampSigner):
-    """Reads the time where everything else does."""
+    """Reads the time where everything else does, and derives its one key once."""
+
+    def __init__(self, secret: str, salt: str) -> None:
+        super().__init__([secret], salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+        self._key = super().derive_key()
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+        return self._key
 
     def get_timestamp(self) -> int:
         return int(clock.now().timestamp())
+
+
+class _Serializer(URLSafeTimedSerializer):
+    """Keeps its signer, where the library makes one for every token."""
+
+    def __init__(self, secret: str, salt: str) -> None:
+        super().__init__(secret, salt=salt)
+        self._signer = _Signer(secret, salt)
+
+    def make_signer(self, salt: str | bytes | None = None) -> _Signer:
+        return self._signer
 
 
 class AccessTokens:
     """Issues and reads access tokens, valid for one hour and one version of a user's credential."""
 
     def __init__(self, secret: str) -> None:
-        self._serializer = URLSafeTimedSerializer(
-            secret,
-            salt="streamer.access",
-            signer=_Signer,
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
+        self._serializer = _Serializer(secret, salt="streamer.access")
 
     def issue(self, user_id: int, credential_version: int) -> str:
         """Make a token."""
         return str(self._serializer.dumps([user_id, credential_version]))
 
-    def read(self, token: str) -> tuple[int, int]:
-        """Give back user id and credential version. Raises NotAuthenticated."""
+    def read(self, token: str) -> Claims:
+        """Give back what a token says. Raises NotAuthenticated."""
         try:
             user_id, version = self._serializer.loads(token, max_age=ACCESS_LIFETIME_SECONDS)
         except BadData as error:
             raise NotAuthenticated("the access token is not valid or has expired") from error
-        return user_id, version
+        return Claims(user_id, version)
 
 
 def new_refresh_token() -> str:

@@ -1,33 +1,40 @@
 """Receiving the bytes of a video: into one file, once, never into memory."""
 
-from collections.abc import Iterable
-
 from streamer.containers.signatures import HEAD_BYTES, Container, recognise
 from streamer.errors import BodyTooLarge, FieldError, InvalidInput, NotAVideo
 from streamer.storage.local import StagedFile
 from streamer.storage.space import Promise
 
 
-def receive(staged: StagedFile, chunks: Iterable[bytes], promise: Promise, max_bytes: int) -> Container:
-    """Write a video to a staged file; tell its container, which the first bytes show.
+class Receiver:
+    """Writes a video to a staged file as its bytes come, and looks at the first of them."""
 
-    Raises NotAVideo as soon as they show none, BodyTooLarge, InvalidInput for an
-    empty file, InsufficientStorage, and whatever the chunks raise.
-    """
-    container = None
-    head = b""
-    for chunk in chunks:
-        if staged.size + len(chunk) > max_bytes:
-            raise BodyTooLarge(max_bytes)
-        staged.write(chunk)
-        promise.keep(len(chunk))
-        if container is None:
-            head += chunk[: HEAD_BYTES - len(head)]
-            if len(head) == HEAD_BYTES:
-                container = _require(head)
-    if not staged.size:
-        raise InvalidInput(FieldError("video", "is empty"))
-    return container or _require(head)
+    def __init__(self, staged: StagedFile, promise: Promise, max_bytes: int) -> None:
+        self._staged = staged
+        self._promise = promise
+        self._max_bytes = max_bytes
+        self._head = b""
+        self._container: Container | None = None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises NotAVideo as soon as the first bytes show none, BodyTooLarge and InsufficientStorage.
+        """
+        if self._staged.size + len(data) > self._max_bytes:
+            raise BodyTooLarge(self._max_bytes)
+        self._staged.write(data)
+        self._promise.keep(len(data))
+        if self._container is None:
+            self._head += data[: HEAD_BYTES - len(self._head)]
+            if len(self._head) == HEAD_BYTES:
+                self._container = _require(self._head)
+
+    def finish(self) -> Container:
+        """All bytes have come; tell their container. Raises InvalidInput for an empty file, or NotAVideo."""
+        if not self._staged.size:
+            raise InvalidInput(FieldError("video", "is empty"))
+        return self._container or _require(self._head)
 
 
 def _require(head: bytes) -> Container:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Those of ``tests/live`` start the real server; the others never open a socket."""
+"""Fixtures for all tests. Those of ``tests/live`` and ``tests/server`` open sockets; the others never do."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

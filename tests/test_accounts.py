@@ -325,15 +325,15 @@ def test_log_out_with_an_unknown_token_is_no_error(database: Database, alice: Us
 
 def test_access_token_names_its_user(database: Database, alice: User) -> None:
     bob = accounts.add(database, "bob", PASSWORD)
-    assert accounts.user_of(database, ACCESS, access_token(log_in(database))) == alice
-    assert accounts.user_of(database, ACCESS, access_token(log_in(database, "bob"))) == bob
+    assert accounts.user_of(database, ACCESS.read(access_token(log_in(database)))) == alice
+    assert accounts.user_of(database, ACCESS.read(access_token(log_in(database, "bob")))) == bob
 
 
 def test_access_token_dies_with_its_account(database: Database, alice: User) -> None:
     token = access_token(log_in(database))
     videos.remove_account(database, alice)
     with pytest.raises(NotAuthenticated):
-        accounts.user_of(database, ACCESS, token)
+        accounts.user_of(database, ACCESS.read(token))
 
 
 def test_credential_versions_are_random_and_fit_into_the_database(database: Database) -> None:
@@ -348,7 +348,7 @@ def test_access_token_of_another_database_is_refused(database: Database, alice: 
     namesake = accounts.add(other, "alice", PASSWORD)
     assert namesake.id == alice.id
     with pytest.raises(NotAuthenticated, match="revoked"):
-        accounts.user_of(other, ACCESS, access_token(log_in(database)))
+        accounts.user_of(other, ACCESS.read(access_token(log_in(database))))
     other.close()
 
 
@@ -359,9 +359,9 @@ def test_change_of_password_ends_access_tokens_and_sessions(database: Database, 
     old = log_in(database)
     new = accounts.change_password(database, alice, PASSWORD, NEW, HOME)
     with pytest.raises(NotAuthenticated, match="revoked"):
-        accounts.user_of(database, ACCESS, access_token(old))
+        accounts.user_of(database, ACCESS.read(access_token(old)))
     assert not is_alive(database, old)
-    assert accounts.user_of(database, ACCESS, access_token(new)) == alice
+    assert accounts.user_of(database, ACCESS.read(access_token(new))) == alice
     assert is_alive(database, new)
 
 
@@ -376,7 +376,7 @@ def test_change_of_password_leaves_other_accounts_alone(database: Database, alic
     accounts.add(database, "bob", PASSWORD)
     session = log_in(database, "bob")
     accounts.set_password(database, alice, NEW)
-    assert accounts.user_of(database, ACCESS, access_token(session)).username == "bob"
+    assert accounts.user_of(database, ACCESS.read(access_token(session))).username == "bob"
     assert is_alive(database, session)
     assert log_in(database, "bob")
 
@@ -385,7 +385,7 @@ def test_wrong_current_password_changes_nothing(database: Database, alice: User)
     session = log_in(database)
     with pytest.raises(WrongPassword):
         accounts.change_password(database, alice, "not the password", NEW, HOME)
-    assert accounts.user_of(database, ACCESS, access_token(session)) == alice
+    assert accounts.user_of(database, ACCESS.read(access_token(session))) == alice
     assert is_alive(database, session)
 
 

@@ -403,13 +403,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Application]:
     """The applications that would have been served."""
     applications: list[Application] = []
 
-    def create_servers(app: Application) -> list[Application]:
-        applications.append(app)
-        return [app]
+    class Server:
+        address = "http://127.0.0.1:8000"
 
-    monkeypatch.setattr(server, "create_servers", create_servers)
-    monkeypatch.setattr(server, "address", lambda servers: "http://127.0.0.1:8000")
-    monkeypatch.setattr(server, "serve", lambda servers: None)
+        def __init__(self, app: Application) -> None:
+            applications.append(app)
+
+        def run(self) -> None:
+            pass
+
+        def stop(self, number: int, frame: object) -> None:
+            pass
+
+    monkeypatch.setattr(server, "Server", Server)
     return applications
 
 
@@ -505,15 +511,14 @@ def test_log_format_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("served")
-def test_signals_end_the_process_with_status_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    handlers = {}
-    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
+def test_signals_stop_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: told.append((number, handler)))
     cli.main(["serve"])
-    assert set(handlers) == {signal.SIGTERM, signal.SIGINT}
-    for number, handler in handlers.items():
-        with pytest.raises(SystemExit) as caught:
-            handler(number, None)
-        assert caught.value.code == 0
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    assert [number for number, _ in told] == numbers * 2
+    assert [handler.__name__ for _, handler in told[:2]] == ["stop", "stop"]
+    assert [handler for _, handler in told[2:]] == [signal.SIG_IGN] * 2
 
 
 @pytest.mark.parametrize("host", ["not a host", "300.1.1.1", "a..b"])

@@ -24,6 +24,14 @@ def test_defaults_need_no_variable() -> None:
         "host": "127.0.0.1",
         "port": 8000,
         "threads": 8,
+        "connections": 2000,
+        "header_bytes": 32 * 1024,
+        "header_timeout": 20,
+        "body_rate": 500,
+        "keep_alive": 60,
+        "send_timeout": 600,
+        "grace": 10,
+        "fast_paths": True,
         "public_url": None,
         "secret_key": None,
         "registration": True,
@@ -31,6 +39,7 @@ def test_defaults_need_no_variable() -> None:
         "quota_bytes": None,
         "min_free_bytes": None,
         "trusted_proxies": (),
+        "sendfile": "off",
         "log_format": "text",
     }
     assert config == Config()
@@ -71,6 +80,9 @@ def test_defaults_need_no_variable() -> None:
             "192.168.1.7/24,fd00::7/8",
             (ip_network("192.168.1.0/24"), ip_network("fd00::/8")),
         ),
+        ("sendfile", "off", "off"),
+        ("sendfile", "x-accel-redirect", "x-accel-redirect"),
+        ("sendfile", "x-sendfile", "x-sendfile"),
         ("log_format", "text", "text"),
         ("log_format", "json", "json"),
     ],
@@ -114,6 +126,10 @@ NETWORKS = "addresses or networks with commas between"
             ]
         ),
         *(("registration", text, "open or closed") for text in ["Open", "true", "1", " open", "closed\n"]),
+        *(
+            ("sendfile", text, "off, x-accel-redirect or x-sendfile")
+            for text in ["on", "X-Sendfile", "x-accel", "nginx", "x-sendfile "]
+        ),
         *(("log_format", text, "text or json") for text in ["JSON", "xml", "text "]),
         *(
             ("trusted_proxies", text, NETWORKS)

@@ -16,11 +16,13 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 import streamer
-from streamer import inputs, server
+from streamer import inputs
 from streamer.app import Application
 from streamer.containers import signatures
+from streamer.resources import receptions
 from streamer.resources import videos as videos_resource
 from streamer.resources.errors import PROBLEMS
+from streamer.server.tasks import CODES
 from streamer.videos import SORTS, STATUSES
 from tests import contract
 from tests.contract import METHODS, checked, served_contract
@@ -167,9 +169,9 @@ def test_document_is_what_the_server_serves(anonymous: Client) -> None:
 
 def test_query_parameters_are_those_that_are_read() -> None:
     assert parameter_names(OPERATIONS["/api/videos", "GET"], "query") == set(videos_resource.QUERY)
-    assert parameter_names(OPERATIONS["/api/videos", "POST"], "query") == set(videos_resource.UPLOAD_QUERY)
-    assert set(SCHEMAS["VideoChanges"]["properties"]) == set(videos_resource.DETAILS)
-    assert set(SCHEMAS["UploadForm"]["properties"]) == {"video", *videos_resource.DETAILS}
+    assert parameter_names(OPERATIONS["/api/videos", "POST"], "query") == set(receptions.QUERY)
+    assert set(SCHEMAS["VideoChanges"]["properties"]) == set(receptions.DETAILS)
+    assert set(SCHEMAS["UploadForm"]["properties"]) == {"video", *receptions.DETAILS}
 
 
 def test_limits_are_those_of_the_inputs() -> None:
@@ -251,7 +253,7 @@ def test_error_codes_are_those_of_the_application() -> None:
     assert malformed
     assert documented == {
         *PROBLEMS.values(),
-        *server.CODES.items(),
+        *CODES.items(),
         *malformed,
         *falcon,
         (500, "internal_error"),

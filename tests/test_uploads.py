@@ -32,7 +32,10 @@ def staged(tmp_path: Path) -> Iterator[StagedFile]:
 def receive(
     staged: StagedFile, chunks: Iterable[bytes], limit: int = LIMIT, promise: Promise | None = None
 ) -> Container:
-    return uploads.receive(staged, chunks, promise or Promise(LIMIT), limit)
+    receiver = uploads.Receiver(staged, promise or Promise(LIMIT), limit)
+    for chunk in chunks:
+        receiver.feed(chunk)
+    return receiver.finish()
 
 
 def cut(data: bytes, size: int) -> list[bytes]:

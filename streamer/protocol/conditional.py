@@ -8,8 +8,7 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta
 
 _OWS = " \t"
 _ENTITY_TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
@@ -18,6 +17,7 @@ _ENTITY_TAG_ALONE = re.compile(_ENTITY_TAG)
 # White space is matched possessively to keep the time linear.
 _ENTITY_TAG_LIST = re.compile(rf"(?:{_ENTITY_TAG})?(?:[ \t]*+,[ \t]*+(?:{_ENTITY_TAG})?)*")
 
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY_NAME = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _DAY_NAME_LONG = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
@@ -169,7 +169,10 @@ def format_http_date(moment: datetime) -> str:
     Raises ValueError if the moment is not in UTC.
     Source: RFC 9110, section 5.6.7.
     """
-    return format_datetime(moment, usegmt=True)
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError("an HTTP-date is in UTC")
+    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    return f"{day}, {moment.day:02} {month} {moment.year:04} {moment.time().isoformat('seconds')} GMT"
 
 
 def _is_as_expected(preconditions: Preconditions, validators: Validators, now: datetime) -> bool:

@@ -9,6 +9,7 @@ _ATTR_CHAR = "!#$&+-.^_`|~"  # besides letters and digits (RFC 8187, section 3.2
 # Browsers disagree on backslashes and percent signs (RFC 6266, appendix D), and compatibility
 # characters such as U+2100 decompose into a slash that the name never had.
 _NOT_PLAIN = re.compile(r'[^ -~]|["%/\\]')
+_ALREADY_PLAIN = re.compile(r"[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -21,7 +22,7 @@ def content_disposition(kind: str, filename: str) -> str:
 
     Source: RFC 6266, sections 4.1 to 4.3 and appendix D; RFC 8187, section 3.2.
     """
-    plain = _plain_name(filename)
+    plain = filename if _ALREADY_PLAIN.fullmatch(filename) else _plain_name(filename)
     value = f'{kind}; filename="{plain}"'
     if plain == filename:
         return value

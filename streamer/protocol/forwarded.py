@@ -5,7 +5,7 @@ connection is a proxy that the administrator trusts.
 """
 
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, MutableMapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -14,7 +14,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 _PORT = re.compile(r"^(?:\[(?P<six>[^\]]+)\](?::[0-9]+)?|(?P<four>[0-9.]+):[0-9]+)$")
 _FIELDS = ("FOR", "PROTO", "HOST", "PREFIX")
 
-Networks = Iterable[IPv4Network | IPv6Network]
+Networks = Collection[IPv4Network | IPv6Network]
 
 
 def resolve(environ: MutableMapping[str, Any], trusted: Networks) -> None:
@@ -24,7 +24,7 @@ def resolve(environ: MutableMapping[str, Any], trusted: Networks) -> None:
     forwarded fields themselves are removed, so that nobody else believes them.
     """
     fields = {name: environ.pop(f"HTTP_X_FORWARDED_{name}", "") for name in _FIELDS}
-    if not _is_trusted(environ.get("REMOTE_ADDR", ""), trusted):
+    if not trusted or not _is_trusted(environ.get("REMOTE_ADDR", ""), trusted):
         return
     environ["REMOTE_ADDR"] = _client(environ["REMOTE_ADDR"], fields["FOR"], trusted)
     if (scheme := _last(fields["PROTO"]).lower()) in {"http", "https"}:

@@ -9,7 +9,7 @@ from streamer.config import Config
 from streamer.database import Database
 from streamer.errors import RegistrationClosed
 from streamer.resources import representations
-from streamer.resources.bodies import read_json
+from streamer.resources.bodies import JSON, read_json
 from streamer.resources.representations import send_json
 from streamer.storage.local import LocalStorage
 from streamer.tokens import AccessTokens
@@ -22,6 +22,7 @@ class Register:
     database: Database
     config: Config
     public = True
+    bodies = {"POST": JSON}
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         if not self.config.registration:
@@ -42,6 +43,7 @@ class Login:
     config: Config
     access_tokens: AccessTokens
     public = True
+    bodies = {"POST": JSON}
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = inputs.parse_fields(
@@ -66,6 +68,7 @@ class Refresh:
     config: Config
     access_tokens: AccessTokens
     public = True
+    bodies = {"POST": JSON}
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         session = accounts.refresh(self.database, _read_refresh_token(req))
@@ -78,6 +81,7 @@ class Logout:
 
     database: Database
     public = True
+    bodies = {"POST": JSON}
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         accounts.log_out(self.database, _read_refresh_token(req))
@@ -92,6 +96,7 @@ class Me:
     config: Config
     access_tokens: AccessTokens
     storage: LocalStorage
+    bodies = {"PATCH": JSON, "DELETE": JSON}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, representations.user(req.context.user, self.config))

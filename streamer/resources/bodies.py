@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
-from falcon.media.multipart import BodyPart, MultipartForm, MultipartParseError, MultipartParseOptions
-from falcon.util import BufferedReader
 
+from streamer.admission import MAX_SMALL_BODY_BYTES, Head
 from streamer.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -19,27 +19,42 @@ from streamer.errors import (
     UnsupportedMediaType,
 )
 
-MAX_JSON_BYTES = 64 * 1024
 READ_BYTES = 1 << 20  # one read of a large body
+
+
+def head_of(req: falcon.Request) -> Head:
+    """The head of a request. Raises MalformedRequest if the length in it is none."""
+    return Head(
+        req.method,
+        req.query_string,
+        req.get_header("Authorization"),
+        req.content_type,
+        _declared_length(req),
+    )
+
+
+def _declared_length(req: falcon.Request) -> int | None:
+    length = req.env.get("CONTENT_LENGTH")
+    if not length:
+        return None
+    if not re.fullmatch("[0-9]{1,40}", length):  # int() would take "+1" and "1_0"
+        raise MalformedRequest("bad_request", "the Content-Length is not a length")
+    return int(length)
 
 
 class Body:
     """The body of a request. Raises LengthMissing or MalformedRequest if its length is not declared."""
 
     def __init__(self, req: falcon.Request) -> None:
-        length = req.env.get("CONTENT_LENGTH")
-        if not length:
-            # some servers make a chunked body that was cut off look complete
-            raise LengthMissing("a request body needs a Content-Length")
-        if not re.fullmatch("[0-9]{1,18}", length):  # int() would take "+1" and "1_0"
-            raise MalformedRequest("bad_request", "the Content-Length is not a length")
-        self.length = int(length)
-        self._left = self.length
+        length = _declared_length(req)
+        if length is None:
+            raise no_length()
+        self.length = self._left = length
         self._stream = req.env["wsgi.input"]
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Read at most ``size`` bytes, b"" at the end. Raises ClientDisconnected if it comes too early."""
-        wanted = self._left if size < 0 else min(size, self._left)
+        wanted = min(size, self._left)
         if not wanted:
             return b""
         try:
@@ -58,23 +73,43 @@ class Body:
             yield data
 
 
-def media_type(req: falcon.Request) -> str:
-    """The media type of the body without its parameters, in lower case."""
-    return (req.content_type or "").partition(";")[0].strip().lower()
+def no_length() -> LengthMissing:
+    """The error for a body of undeclared length: some servers make a chunked one that was cut look whole."""
+    return LengthMissing("a request body needs a Content-Length")
 
 
-def read_json(req: falcon.Request, *others: str) -> dict[str, Any]:
-    """The JSON object that a request carries, as application/json or one of the other media types.
+def require_media_type(head: Head, *wanted: str) -> None:
+    """Raise UnsupportedMediaType unless the body has one of these types; ``video/*`` is any of its kind."""
+    kind = head.media_type
+    if kind not in wanted and f"{kind.partition('/')[0]}/*" not in wanted:
+        *others, last = wanted
+        raise UnsupportedMediaType(head.content_type, f"{', '.join(others)} or {last}" if others else last)
+
+
+@dataclass(frozen=True)
+class Json:
+    """The rule for a JSON body, as application/json or one of the other media types."""
+
+    others: tuple[str, ...] = ()
+
+    def check(self, head: Head) -> None:
+        """Raise UnsupportedMediaType or BodyTooLarge."""
+        require_media_type(head, "application/json", *self.others)
+        if (head.content_length or 0) > MAX_SMALL_BODY_BYTES:
+            raise BodyTooLarge(MAX_SMALL_BODY_BYTES)
+
+
+JSON = Json()
+
+
+def read_json(req: falcon.Request, rule: Json = JSON) -> dict[str, Any]:
+    """The JSON object that a request carries.
 
     Raises UnsupportedMediaType, LengthMissing, BodyTooLarge, MalformedRequest or InvalidInput.
     """
-    if media_type(req) not in {"application/json", *others}:
-        raise UnsupportedMediaType(req.content_type, "application/json")
-    body = Body(req)
-    if body.length > MAX_JSON_BYTES:
-        raise BodyTooLarge(MAX_JSON_BYTES)
+    rule.check(head_of(req))
     try:
-        value = json.loads(b"".join(body.chunks()).decode(), parse_constant=_refuse_constant)
+        value = json.loads(b"".join(Body(req).chunks()).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedRequest("malformed_json", "the body is not JSON in UTF-8") from error
     if not isinstance(value, dict):
@@ -84,60 +119,3 @@ def read_json(req: falcon.Request, *others: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def form_parts(req: falcon.Request) -> Iterator[BodyPart]:
-    """The parts of a multipart/form-data body, as they come. The form is whole only when this ends.
-
-    Raises MalformedRequest when it is not.
-    """
-    body = Body(req)
-    _, options = falcon.parse_header(req.content_type or "")
-    boundary = options.get("boundary", "").rstrip()
-    if not 1 <= len(boundary) <= 70:
-        raise MalformedRequest(
-            "malformed_multipart", "the Content-Type has no boundary of 1 to 70 characters"
-        )
-    # large reads: the form's own reader would ask the server for 32 KiB at a time
-    stream = BufferedReader(body.read, body.length, READ_BYTES)
-    try:
-        yield from MultipartForm(stream, boundary.encode(), body.length, MultipartParseOptions())
-    except MultipartParseError as error:
-        raise MalformedRequest(
-            "malformed_multipart", f"the form is broken or cut off: {error.description}"
-        ) from error
-
-
-def part_name(part: BodyPart) -> str:
-    """The name of the form field. Raises MalformedRequest."""
-    try:
-        return part.name or ""
-    except ValueError as error:
-        raise MalformedRequest("malformed_multipart", "a part's name is not UTF-8") from error
-
-
-def part_filename(part: BodyPart) -> str | None:
-    """The file name that the client gave, if it did. Raises MalformedRequest."""
-    try:
-        name = part.filename
-    except (ValueError, MultipartParseError) as error:
-        raise MalformedRequest("malformed_multipart", "a part's file name is not UTF-8") from error
-    # curl and the browsers send a quotation mark so (HTML standard, multipart form data)
-    return name and name.replace("%22", '"')
-
-
-def part_text(part: BodyPart) -> str:
-    """The text of a form field. Raises InvalidInput."""
-    data = part.stream.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise InvalidInput(FieldError(part_name(part), f"must have at most {MAX_JSON_BYTES} bytes"))
-    try:
-        return data.decode()
-    except ValueError as error:
-        raise InvalidInput(FieldError(part_name(part), "must be UTF-8")) from error
-
-
-def part_chunks(part: BodyPart) -> Iterator[bytes]:
-    """The bytes of a file in large pieces."""
-    while data := part.stream.read(READ_BYTES):
-        yield data

@@ -29,6 +29,7 @@ PROBLEMS: dict[type[errors.StreamerError], Problem] = {
     errors.LengthMissing: Problem(411, "length_required"),
     errors.ClientDisconnected: Problem(400, "incomplete_body"),
     errors.NotFound: Problem(404, "not_found"),
+    errors.MethodNotAllowed: Problem(405, "method_not_allowed"),
     errors.NotAuthenticated: Problem(401, "not_authenticated"),
     errors.WrongPassword: Problem(403, "wrong_password"),
     errors.UsernameTaken: Problem(409, "username_taken"),
@@ -95,6 +96,8 @@ def _fields(error: errors.StreamerError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="streamer", error="invalid_token"'}
         case errors.NotAuthenticated():
             return {"WWW-Authenticate": 'Bearer realm="streamer"'}
+        case errors.MethodNotAllowed():
+            return {"Allow": ", ".join(error.allowed)}
         case errors.TooManyAttempts() | errors.Busy() | errors.Unavailable():
             return {"Retry-After": str(error.retry_after)}
         case errors.RangeNotSatisfiable():

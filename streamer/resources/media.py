@@ -10,18 +10,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, Self
 
 import falcon
 
 from streamer import access, clock, inputs
+from streamer.access import StoredVideo
 from streamer.database import Database
-from streamer.models import Video
 from streamer.protocol.conditional import EntityTag, Validators, format_http_date, if_range_matches
 from streamer.protocol.disposition import content_disposition
 from streamer.protocol.ranges import ByteRange, multipart_segments, segments_length, select_ranges
-from streamer.resources.representations import is_modified
+from streamer.protocol.sendfile import OFF, X_ACCEL_REDIRECT, handing_over, is_answered_alike
+from streamer.resources.representations import is_modified, preconditions
 from streamer.storage.local import LocalStorage
 
 BLOCK_BYTES = 256 * 1024  # what the server's file wrapper asks for; Falcon's own is 8 KiB
@@ -42,9 +42,12 @@ class Stream:
 
     database: Database
     storage: LocalStorage
+    sendfile: str = OFF
+    reads_by_claims = True  # one query for the user and the video
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
-        video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
+        video = access.stored_video(self.database, req.context.claims, inputs.identifier(video_id))
+        req.context.username = video.username
         validators = _validators(video)
         resp.set_headers(_validator_fields(video, validators))
         if not is_modified(req, validators):
@@ -52,7 +55,9 @@ class Stream:
             return
         ranges = _requested_ranges(req, video, validators)
         resp.set_headers(_representation_fields(video, kind=_disposition_kind(req)))
-        if ranges is None:
+        if self._is_for_front(req, validators, ranges):
+            self._leave_to_front(req, resp, video)
+        elif ranges is None:
             self._send_whole(req, resp, video)
         elif len(ranges) == 1:
             self._send_range(req, resp, video, ranges[0])
@@ -61,13 +66,31 @@ class Stream:
 
     on_head = on_get
 
-    def _send_whole(self, req: falcon.Request, resp: falcon.Response, video: Video) -> None:
+    def _is_for_front(
+        self, req: falcon.Request, validators: Validators, ranges: list[ByteRange] | None
+    ) -> bool:
+        if self.sendfile == OFF or req.method != "GET":
+            return False
+        range_field, if_range = req.get_header("Range"), req.get_header("If-Range")
+        return is_answered_alike(preconditions(req), range_field, if_range, validators, ranges)
+
+    def _leave_to_front(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
+        """Answer 200 without a byte: the server in front makes a 206 of it where a range was asked for."""
+        with self._unless_deleted(req, video):
+            self.storage.open(video.file_path, 0, video.size, req.context.log_entry.close).close()
+        resp.set_header(*handing_over(self.sendfile, video.file_path, self.storage.path(video.file_path)))
+        if self.sendfile == X_ACCEL_REDIRECT and req.get_header("Range") is None:
+            resp.delete_header("Accept-Ranges")  # nginx adds its own to the whole, and none to a range
+        resp.content_length = 0
+        req.context.log_entry.is_sent_by_front = True
+
+    def _send_whole(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
         resp.content_length = video.size
         if req.method == "GET":
             self._send_slice(req, resp, video, 0, video.size)
 
     def _send_range(
-        self, req: falcon.Request, resp: falcon.Response, video: Video, byte_range: ByteRange
+        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, byte_range: ByteRange
     ) -> None:
         resp.status = 206
         resp.set_header("Content-Range", byte_range.content_range(video.size))
@@ -75,14 +98,14 @@ class Stream:
         self._send_slice(req, resp, video, byte_range.first, byte_range.length)
 
     def _send_slice(
-        self, req: falcon.Request, resp: falcon.Response, video: Video, first: int, length: int
+        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, first: int, length: int
     ) -> None:
         with self._unless_deleted(req, video):
             body = self.storage.open(video.file_path, first, length, req.context.log_entry.close)
         _hand_over(req, resp, body)
 
     def _send_ranges(
-        self, req: falcon.Request, resp: falcon.Response, video: Video, ranges: list[ByteRange]
+        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, ranges: list[ByteRange]
     ) -> None:
         boundary = secrets.token_hex(16)
         segments = multipart_segments(ranges, video.size, video.mime_type, boundary)
@@ -98,20 +121,20 @@ class Stream:
         _hand_over(req, resp, body)
 
     @contextmanager
-    def _unless_deleted(self, req: falcon.Request, video: Video) -> Iterator[None]:
+    def _unless_deleted(self, req: falcon.Request, video: StoredVideo) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            access.video_for(self.database, req.context.user, video.id)  # gone since it was looked up?
+            access.stored_video(self.database, req.context.claims, video.id)  # gone since it was looked up?
             raise
 
 
-def _validators(video: Video) -> Validators:
+def _validators(video: StoredVideo) -> Validators:
     # the stored object never changes and its name is never used again
-    return Validators(etag=EntityTag(Path(video.file_path).name), last_modified=video.created_at)
+    return Validators(etag=EntityTag(video.file_path.rpartition("/")[2]), last_modified=video.created_at)
 
 
-def _validator_fields(video: Video, validators: Validators) -> dict[str, str]:
+def _validator_fields(video: StoredVideo, validators: Validators) -> dict[str, str]:
     return {
         "ETag": str(validators.etag),
         "Last-Modified": format_http_date(video.created_at),
@@ -122,7 +145,7 @@ def _validator_fields(video: Video, validators: Validators) -> dict[str, str]:
     }
 
 
-def _representation_fields(video: Video, kind: str) -> dict[str, str]:
+def _representation_fields(video: StoredVideo, kind: str) -> dict[str, str]:
     digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
     return {
         "Content-Type": video.mime_type,
@@ -136,7 +159,9 @@ def _disposition_kind(req: falcon.Request) -> str:
     return "attachment" if req.params.get("download") == "1" else "inline"
 
 
-def _requested_ranges(req: falcon.Request, video: Video, validators: Validators) -> list[ByteRange] | None:
+def _requested_ranges(
+    req: falcon.Request, video: StoredVideo, validators: Validators
+) -> list[ByteRange] | None:
     """The ranges to send, or None for the whole. Raises RangeNotSatisfiable."""
     header = req.get_header("Range")
     if header is None or req.method != "GET":

@@ -7,19 +7,19 @@ from urllib.parse import urlencode
 
 import falcon
 
-from streamer import access, cleanup, inputs, uploads, videos
+from streamer import access, cleanup, inputs, videos
+from streamer.admission import BodyRule
 from streamer.config import Config
 from streamer.containers.signatures import Container
 from streamer.database import Database
-from streamer.errors import BodyTooLarge, FieldError, InvalidInput, UnsupportedMediaType
 from streamer.models import User, Video
 from streamer.protocol.conditional import Validators
-from streamer.resources import bodies, representations
+from streamer.resources import representations
+from streamer.resources.bodies import Json, read_json
+from streamer.resources.receptions import DETAILS, VideoBody, received
 from streamer.resources.representations import is_modified, require_preconditions, send_json
 from streamer.storage.local import LocalStorage, StagedFile
-from streamer.storage.space import Promise, Space
 
-FORM_OVERHEAD_BYTES = 256 * 1024  # what a form may have beside the file
 QUERY = {
     "page": inputs.page,
     "limit": inputs.limit,
@@ -27,8 +27,7 @@ QUERY = {
     "q": inputs.search,
     "status": inputs.one_of(*videos.STATUSES),
 }
-DETAILS = {"title": inputs.title, "description": inputs.description}
-UPLOAD_QUERY = {**DETAILS, "filename": inputs.filename}
+CHANGES = Json(others=("application/merge-patch+json",))
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,11 @@ class Videos:
 
     database: Database
     config: Config
-    storage: LocalStorage
-    space: Space
+    video_body: VideoBody
+
+    @property
+    def bodies(self) -> dict[str, BodyRule]:
+        return {"POST": self.video_body}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query = videos.Listing(**inputs.parse_fields(req.params, required={}, optional=QUERY))
@@ -56,64 +58,13 @@ class Videos:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         user = req.context.user
-        kind = bodies.media_type(req)
-        is_form = kind == "multipart/form-data"
-        if not is_form and kind != "application/octet-stream" and not kind.startswith("video/"):
-            raise UnsupportedMediaType(
-                req.content_type, "multipart/form-data, application/octet-stream or video/*"
-            )
-        size = bodies.Body(req).length
-        self._require_room(user, size - FORM_OVERHEAD_BYTES if is_form else size)
-        with self.space.promise(size) as promise, self.storage.stage() as staged:
-            receive = self._receive_form if is_form else self._receive_raw
-            details, container = receive(req, staged, promise)
-            video = self._add(user, staged, container, details)
+        with received(req, self.video_body) as reception:
+            video = self._add(user, reception.staged, reception.finish(), reception.details)
         base = representations.base_url(req, self.config)
         representation = representations.video(video, user, base)
         resp.location = representation["links"]["self"]
         resp.set_header("ETag", str(representations.video_tag(video, user)))
         send_json(resp, representation, 201)
-
-    def _require_room(self, user: User, size: int) -> None:
-        """Refuse before a byte is read; what arrives is counted again."""
-        if size > self.config.max_upload_bytes:
-            raise BodyTooLarge(self.config.max_upload_bytes)
-        videos.check_quota(user, size, self.config.quota_bytes)
-
-    def _receive_raw(
-        self, req: falcon.Request, staged: StagedFile, promise: Promise
-    ) -> tuple[dict[str, Any], Container]:
-        details = inputs.parse_fields(req.params, required={}, optional=UPLOAD_QUERY)
-        chunks = bodies.Body(req).chunks()
-        return details, uploads.receive(staged, chunks, promise, self.config.max_upload_bytes)
-
-    def _receive_form(
-        self, req: falcon.Request, staged: StagedFile, promise: Promise
-    ) -> tuple[dict[str, Any], Container]:
-        details = inputs.parse_fields(req.params, required={}, optional=UPLOAD_QUERY)
-        container = None
-        seen = set()
-        for part in bodies.form_parts(req):
-            name = bodies.part_name(part)
-            if name in seen:
-                raise InvalidInput(FieldError(name, "is given twice"))
-            seen.add(name)
-            if name == "video":
-                if file_name := bodies.part_filename(part):
-                    details |= inputs.parse_fields(
-                        {"filename": file_name}, required={}, optional={"filename": inputs.filename}
-                    )
-                chunks = bodies.part_chunks(part)
-                container = uploads.receive(staged, chunks, promise, self.config.max_upload_bytes)
-            elif name in DETAILS:
-                details |= inputs.parse_fields({name: bodies.part_text(part)}, required={}, optional=DETAILS)
-            else:
-                raise InvalidInput(
-                    FieldError(name, "is not a part of this form: it has video, title, description")
-                )
-        if container is None:
-            raise InvalidInput(FieldError("video", "is required"))
-        return details, container
 
     def _add(self, user: User, staged: StagedFile, container: Container, details: dict[str, Any]) -> Video:
         file_name = details.get("filename")
@@ -150,6 +101,7 @@ class VideoItem:
     database: Database
     config: Config
     storage: LocalStorage
+    bodies = {"PATCH": CHANGES}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
@@ -166,9 +118,7 @@ class VideoItem:
     def on_patch(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         user = req.context.user
         access.video_for(self.database, user, inputs.identifier(video_id))  # before the body is judged
-        changes = inputs.parse_fields(
-            bodies.read_json(req, "application/merge-patch+json"), required={}, optional=DETAILS
-        )
+        changes = inputs.parse_fields(read_json(req, CHANGES), required={}, optional=DETAILS)
         with self.database.atomic():  # nobody changes it between the precondition and the change
             video = access.video_for(self.database, user, inputs.identifier(video_id))
             require_preconditions(req, self._validators(req, video))

@@ -42,7 +42,7 @@ class StagedFile:
         self.file_path = f"{VIDEOS}/{name}"
         self._path = self._storage.path(f"{INCOMING}/{name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self._path, flags, 0o600)
+        self._descriptor = os.open(self._path, flags, self._storage.file_mode)
         if not locks.try_lock(self._descriptor) or not os.fstat(self._descriptor).st_nlink:
             # a process that starts just now took it for abandoned, before it was locked
             self._close()
@@ -53,7 +53,7 @@ class StagedFile:
         """The SHA-256 of all that was written, in hexadecimal."""
         return self._digest.hexdigest()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes. Raises InsufficientStorage when the disk is full."""
         rest = memoryview(data)
         with _told_when_full():
@@ -103,12 +103,12 @@ class StagedFile:
             os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, mode: int = 0o700) -> None:
     """Make a folder, with those above it, and bring their entries to the disk."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=mode, exist_ok=True)
     _sync(folder.parent)
 
 
@@ -123,12 +123,18 @@ def _sync(folder: Path) -> None:
 
 
 class LocalStorage:
-    """The ``videos/`` and ``incoming/`` folders of a data folder."""
+    """The ``videos/`` and ``incoming/`` folders of a data folder.
 
-    def __init__(self, root: Path) -> None:
+    With ``group_reads``, a server in front that runs as another user of our
+    group can read the objects that are made from now on.
+    """
+
+    def __init__(self, root: Path, *, group_reads: bool = False) -> None:
         self._root = root
-        for folder in (VIDEOS, INCOMING):
-            make_folder(root / folder)
+        self._root_text = str(root)  # joining text takes less than making a Path, for every answer
+        self.file_mode = 0o640 if group_reads else 0o600
+        make_folder(root / VIDEOS, 0o750 if group_reads else 0o700)
+        make_folder(root / INCOMING)
         _sync(root)
 
     def path(self, file_path: str) -> Path:
@@ -141,7 +147,7 @@ class LocalStorage:
 
     def open(self, file_path: str, first: int, length: int, on_close: Callable[[int], None]) -> FileSlice:
         """A part of an object, from position ``first`` on, ``length`` bytes."""
-        return FileSlice(self.path(file_path), first, length, on_close)
+        return FileSlice(os.path.join(self._root_text, file_path), first, length, on_close)
 
     def open_segments(
         self, file_path: str, segments: Sequence[bytes | ByteRange], on_close: Callable[[int], None]

@@ -43,7 +43,7 @@ class _Window(ABC):
     _descriptor = -1
 
     def __init__(
-        self, path: Path, first: int, stop: int, least_size: int, on_close: Callable[[int], None] | None
+        self, path: str | Path, first: int, stop: int, least_size: int, on_close: Callable[[int], None] | None
     ) -> None:
         self._first = self._position = first
         self._stop = stop
@@ -130,9 +130,17 @@ class FileSlice(_Window):
     """
 
     def __init__(
-        self, path: Path, first: int, length: int, on_close: Callable[[int], None] | None = None
+        self, path: str | Path, first: int, length: int, on_close: Callable[[int], None] | None = None
     ) -> None:
         super().__init__(path, first, first + length, first + length, on_close)
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for a server that sends from ``tell()`` on and no more than it was told.
+
+        It is no ``fileno()``, because other servers would send from the wrong place. -1 once closed.
+        """
+        return self._descriptor
 
     def _read_at(self, position: int, n: int) -> bytes:
         return _pread(self._descriptor, n, position)
@@ -147,7 +155,7 @@ class SegmentedBody(_Window):
     """
 
     def __init__(
-        self, path: Path, segments: Sequence[Segment], on_close: Callable[[int], None] | None = None
+        self, path: str | Path, segments: Sequence[Segment], on_close: Callable[[int], None] | None = None
     ) -> None:
         self._segments = tuple(segments)
         self._starts = tuple(accumulate(map(_length, segments), initial=0))
@@ -167,7 +175,7 @@ def _length(segment: Segment) -> int:
     return len(segment) if isinstance(segment, bytes) else segment[1]
 
 
-def _open(path: Path, least_size: int) -> int:
+def _open(path: str | Path, least_size: int) -> int:
     # Windows has no O_CLOEXEC, and without O_BINARY it translates line ends.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     if os.fstat(descriptor).st_size < least_size:

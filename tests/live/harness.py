@@ -173,6 +173,9 @@ class Api:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(*self.address, timeout=timeout)
+
     def request(
         self,
         method: str,
@@ -181,11 +184,11 @@ class Api:
         headers: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT_SECONDS,
     ) -> Answer:
-        connection = http.client.HTTPConnection(*self.address, timeout=timeout)
-        with contextlib.closing(connection):
+        with contextlib.closing(self.connect(timeout)) as connection:
             connection.request(method, path, body=body, headers=self.headers | dict(headers or {}))
             response = connection.getresponse()
             fields = {name.lower(): value for name, value in response.getheaders()}
+            assert len(fields) == len(response.getheaders()), f"a field twice in {response.getheaders()}"
             return Answer(response.status, fields, response.read())
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
@@ -261,7 +264,10 @@ class Server:
     COVERAGE_PROCESS_CONFIG) or where COVERAGE_PROCESS_START is set and a .pth file calls
     ``coverage.process_startup()``. ``parallel`` and ``sigterm`` are set already. What is
     killed with SIGKILL reports nothing. ``measured=True`` keeps coverage out of processes whose
-    memory is measured.
+    memory is measured. ``descriptors`` is how many it may have open, as the soft and the hard limit.
+
+    Of the settings of whoever runs the tests only STREAMER_FAST_PATHS counts: a run with ``off`` shows
+    what systems without sendfile and epoll get.
     """
 
     def __init__(
@@ -272,6 +278,7 @@ class Server:
         *,
         host: str = "127.0.0.1",
         measured: bool = False,
+        descriptors: tuple[int, int] | None = None,
         **settings: str,
     ) -> None:
         self.data = data
@@ -282,15 +289,21 @@ class Server:
         self._token = token
         self._settings = settings
         self._measured = measured
+        self._limits = descriptors
         self._allowed: list[str] = []
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
         """Start the process and wait until it says that it is ready."""
         assert self._process is None
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+        # STREAMER_FAST_PATHS=off runs all tests on what every system has
+        foreign = [
+            name for name in os.environ if name.startswith("STREAMER_") and name != "STREAMER_FAST_PATHS"
+        ]
+        environment = {name: value for name, value in os.environ.items() if name not in foreign}
         if self._measured:
             environment = {k: v for k, v in environment.items() if not k.startswith("COVERAGE_PROCESS")}
+        environment |= {name: os.environ[name] for name in {"STREAMER_FAST_PATHS"} & os.environ.keys()}
         # the disk of the tests may be fuller than the reserve allows
         environment |= {"STREAMER_MIN_FREE_BYTES": "0", **self._settings}
         command = [sys.executable, "-m", "streamer", "serve", "--host", self.host, "--port", "0"]
@@ -303,6 +316,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                preexec_fn=self._limit_descriptors if self._limits else None,
             )
         assert self._process.stdout is not None
         self.ready_line = self._process.stdout.readline()
@@ -311,6 +325,12 @@ class Server:
         self.url = ready[2]
         self.port = urlsplit(self.url).port or 0
         return self
+
+    def _limit_descriptors(self) -> None:
+        import resource  # which Windows has not
+
+        assert self._limits is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
 
     @property
     def pid(self) -> int:
@@ -335,6 +355,15 @@ class Server:
         self._process.send_signal(number)
         status = self._wait()
         assert status == 0, f"exit status {status} after signal {number}:\n{self.log}"
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, and go on."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> None:
+        """Wait for the end of a process that a signal was sent to."""
+        status = self._wait()
+        assert status == 0, f"exit status {status}:\n{self.log}"
 
     def kill(self) -> None:
         """End the process at once, as a power cut does."""

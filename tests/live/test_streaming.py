@@ -159,6 +159,25 @@ def test_twenty_stalled_viewers_hold_no_thread(cinema: Server, path: str, fields
 
 
 @needs_proc
+def test_who_asks_again_before_taking_an_answer_holds_no_thread_and_no_more_files(
+    cinema: Server, path: str, film: bytes
+) -> None:
+    with ExitStack() as viewers:
+        stalled = [_stall(cinema, path, viewers) for _ in range(20)]
+        for viewer in stalled:
+            for _ in range(5):
+                viewer.request("GET", path, _headers(cinema, Range="bytes=0-99"))
+            viewer.request("GET", "/health")
+        assert {viewer.head().status for viewer in stalled} == {200}
+        for _ in range(5):
+            assert cinema.api.get("/health", timeout=2).status == 200
+        assert len(cinema.open_media()) <= 2 * len(stalled)
+        assert stalled[0].read(len(film)) == film
+        assert [stalled[0].answer().body for _ in range(5)] == [film[:100]] * 5
+        assert stalled[0].answer().json["status"] == "ok"
+
+
+@needs_proc
 @pytest.mark.parametrize("fields", [{}, {"Range": TWO_RANGES}], ids=["whole", "multipart"])
 @pytest.mark.parametrize("pace", [0, 65536], ids=["stalled", "slow"])
 def test_a_viewer_that_does_not_keep_up_burns_no_processor(

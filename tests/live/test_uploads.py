@@ -26,7 +26,6 @@ from tests.live.harness import (
 
 Program = Callable[[str], str]
 
-IN_MEMORY_BYTES = 512 * 1024  # what waitress keeps of a body before it makes a temporary file
 LIMIT = 2 * MIB
 GIB = int(os.environ.get("STREAMER_TEST_UPLOAD_GIB", "0"))
 BIG_BYTES = GIB * 1024 * MIB or 300 * MIB
@@ -122,35 +121,32 @@ def test_a_client_that_vanishes_leaves_nothing(server: Server, kind: str, how: s
     data = video_bytes(6 * MIB)
     head, tail = _form(data) if kind == "form" else (data, b"")
     more = {"Content-Type": "multipart/form-data; boundary=edge"} if kind == "form" else {}
-    for sent in (0, 100_000, IN_MEMORY_BYTES + MIB, len(head) - 1):
+    for sent in (0, 100_000, 2 * MIB, len(head) - 1):
         with server.wire() as wire:
             wire.request("POST", "/api/videos", _fields(server, len(head) + len(tail), **more))
             wire.send(head[:sent])
-            if sent > IN_MEMORY_BYTES:
-                eventually(lambda: _unnamed(server) != [], "the body is in a temporary file")
+            eventually(lambda: server.incoming() != [], "the body is on its way into a file")
             if how == "reset":
                 wire.reset()
-        eventually(lambda: _unnamed(server) == [], "its temporary file is gone")
+        eventually(lambda: server.incoming() == [], "its file is gone")
     assert server.api.video_ids() == []
     server.assert_consistent()
 
 
-def _unnamed(server: Server) -> list[str]:
-    return [name for name in server.descriptors() if name.endswith("(deleted)")]
-
-
 @needs_proc
-def test_temporary_files_are_inside_the_data_folder(server: Server) -> None:
+def test_a_body_is_in_no_file_but_the_one_that_becomes_the_video(server: Server) -> None:
     data = video_bytes(6 * MIB)
     with server.wire() as wire:
         wire.request("POST", "/api/videos", _fields(server, len(data)))
         wire.send(data[: 4 * MIB])
-        eventually(lambda: _unnamed(server) != [], "the body is in a temporary file")
+        eventually(lambda: [path.stat().st_size for path in server.incoming()] == [4 * MIB], "it has come")
+        [staged] = server.incoming()
         files = [name for name in server.descriptors() if name.startswith("/") and "/dev/" not in name]
-        outside = [name for name in files if not name.startswith(f"{server.data}/")]
-        assert outside == [str(server.log_path)]
+        others = [name for name in files if not name.startswith(f"{server.data}/streamer.db")]
+        assert sorted(others) == sorted([str(server.log_path), str(staged)])
         wire.send(data[4 * MIB :])
         assert wire.answer().status == 201
+    assert [path.name for path in (server.data / "videos").iterdir()] == [staged.name]
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, LIMIT + 20 * MIB], ids=["just over", "far over"])
@@ -212,8 +208,9 @@ def _head(*lines: bytes) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-POST = b"POST /api/videos HTTP/1.1"
-CHUNKED = _head(POST, b"Host: a", b"Transfer-Encoding: chunked")
+POST = b"POST /api/auth/login HTTP/1.1"
+JSON = b"Content-Type: application/json"
+CHUNKED = _head(POST, b"Host: a", JSON, b"Transfer-Encoding: chunked")
 GARBAGE = {
     "no http": (_head(b"hello, is there anybody?"), 400),
     "no colon": (_head(b"GET /health HTTP/1.1", b"no colon"), 400),
@@ -228,7 +225,7 @@ GARBAGE = {
     "length is a word": (_head(POST, b"Host: a", b"Content-Length: many"), 400),
     "length is negative": (_head(POST, b"Host: a", b"Content-Length: -1"), 400),
     "two lengths": (_head(POST, b"Host: a", b"Content-Length: 1", b"Content-Length: 2"), 400),
-    "length of 20 digits": (_head(POST, b"Host: a", b"Content-Length: " + b"9" * 20), 413),
+    "length of 20 digits": (_head(POST, b"Host: a", JSON, b"Content-Length: " + b"9" * 20), 413),
     "length of 5000 digits": (_head(POST, b"Host: a", b"Content-Length: " + b"9" * 5000), 400),
     "chunk size is a word": (CHUNKED + b"many\r\nbytes\r\n0\r\n\r\n", 400),
     "chunk without end": (CHUNKED + b"2\r\nbytes\r\n0\r\n\r\n", 400),

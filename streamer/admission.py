@@ -1,0 +1,103 @@
+"""Who may send which body: decided by the head of a request, before a byte of its body is taken.
+
+The application asks these questions as it comes to them. A server that can, such as
+ours, asks all of them earlier: when the head has arrived and the body is still on its
+way. Nothing here waits or asks the database: a token counts by its signature and its
+age, a body by its declared type and length. Whether the token has been revoked, the
+quota and the disk are looked at by ``Reception.open``.
+"""
+
+from typing import NamedTuple, Protocol
+
+import falcon
+
+from streamer.errors import BodyTooLarge, MethodNotAllowed, NotAuthenticated, NotFound, StreamerError
+from streamer.tokens import AccessTokens, Claims
+
+MAX_SMALL_BODY_BYTES = 64 * 1024  # the most that is taken from a stranger
+
+
+class Head(NamedTuple):
+    """What admission looks at in a request."""
+
+    method: str
+    query: str
+    authorization: str | None
+    content_type: str | None
+    content_length: int | None
+    """In bytes; None where it is not declared."""
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body without its parameters, in lower case."""
+        return (self.content_type or "").partition(";")[0].strip().lower()
+
+
+class Reception(Protocol):
+    """Takes a large body as it comes: ``open`` once, ``feed`` in order; ``close`` at any time and again."""
+
+    def open(self) -> None: ...
+    def feed(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+class BodyRule(Protocol):
+    """What one method of a resource takes. ``bodies`` of the resource maps methods to their rules.
+
+    A rule for large bodies has ``begin(head, claims)`` as well, which gives a ``Reception``.
+    """
+
+    def check(self, head: Head) -> None:
+        """Raise StreamerError unless such a body is taken."""
+
+
+class Admission:
+    """The one decision, for the routes of one application."""
+
+    def __init__(self, router: falcon.routing.CompiledRouter, access_tokens: AccessTokens) -> None:
+        self._router = router
+        self._access_tokens = access_tokens
+
+    def claims(self, resource: object, authorization: str | None) -> Claims | None:
+        """Whose request this says it is, None for anybody's at a public resource. Raises NotAuthenticated."""
+        if getattr(resource, "public", False):
+            return None
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
+        return self._access_tokens.read(token.strip())
+
+    def early(self, path: str, head: Head) -> Reception | None:
+        """Decide on a request to a path (as WSGI has it) whose body has not been taken yet.
+
+        Gives what takes a large body; None leaves a small one to the server. Raises
+        NotAuthenticated, MethodNotAllowed, NotFound, BodyTooLarge, or what the rule for the body raises.
+        """
+        resource = self._resource(path)
+        if resource is None:
+            _require_small(head, NotFound("there is nothing at this path"))
+            return None
+        if head.method == "OPTIONS":
+            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
+            return None
+        claims = self.claims(resource, head.authorization)
+        if not hasattr(resource, f"on_{head.method.lower()}"):
+            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
+        rule = getattr(resource, "bodies", {}).get(head.method)
+        if rule is None:
+            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
+            return None
+        rule.check(head)
+        if claims is None or not hasattr(rule, "begin"):
+            return None
+        reception: Reception = rule.begin(head, claims)
+        return reception
+
+    def _resource(self, path: str) -> object:
+        found = self._router.find(path.encode("latin-1", "replace").decode("utf-8", "replace"))
+        return found and found[0]
+
+
+def _require_small(head: Head, refusal: StreamerError) -> None:
+    if (head.content_length or 0) > MAX_SMALL_BODY_BYTES:
+        raise refusal

@@ -1,0 +1,147 @@
+"""Large request bodies: from the socket to the reception, through the worker threads."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+from streamer.admission import Reception
+
+MOST_PENDING_BYTES = 1024 * 1024  # what has come and is not written yet, of one body
+
+
+class LargeBody:
+    """Takes the body of one request; stands where waitress has a buffer.
+
+    The loop must not wait for a disk, so what it has read is fed to the reception by a worker
+    thread, and more is read only while little is pending. A worker thread is held for as long
+    as there is something to feed: a client that sends slowly holds none. For the threads it is
+    a task (``service``, ``cancel``), scheduled at most once at a time, so that all stays in order.
+    """
+
+    # what waitress asks of the receiver of a body; the channel tells it when a body is over
+    completed = False
+    error = None
+
+    def __init__(
+        self,
+        reception: Reception,
+        length: int,
+        schedule: Callable[[Any], None],
+        rearm: Callable[[], None],
+        progress: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
+        """``schedule`` gives a task to the threads, ``now`` tells the time in seconds.
+
+        ``progress`` is called when the body has been let in or is over, ``rearm`` when more may be
+        read; both are called in a worker thread.
+        """
+        self.reception = reception
+        self.failure: BaseException | None = None
+        self.is_open = False
+        self.busy_seconds = 0.0
+        """How long the client has waited for us in all."""
+        self.idle_since = 0.0
+        """When all that had come was fed."""
+        self._now = now
+        self._busy_since = now()
+        self._schedule = schedule
+        self._rearm = rearm
+        self._progress = progress
+        self._left = length  # bytes to come
+        self._pending: deque[bytes] = deque()
+        self._pending_bytes = 0
+        self._is_closed = False
+        self._is_scheduled = True
+        self._lock = threading.Lock()
+        schedule(self)
+
+    # in the loop
+
+    def received(self, data: bytes) -> int:
+        """Take what has come; the number of bytes that belong to this body."""
+        taken = data[: self._left]
+        self._left -= len(taken)
+        with self._lock:
+            if taken and not self.failure:
+                self._pending.append(taken)
+                self._pending_bytes += len(taken)
+                self._schedule_once()
+        return len(taken)
+
+    @property
+    def is_expecting(self) -> bool:
+        """Whether the client has not sent all of it."""
+        return self._left > 0
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client that keeps us waiting."""
+        return self.wants_more and not self._is_scheduled
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether to read on."""
+        return self.is_open and self._left > 0 and self._pending_bytes < MOST_PENDING_BYTES
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it has been fed, or no more will be."""
+        return self.failure is not None or (self.is_open and not self._left and not self._is_scheduled)
+
+    def getbuf(self) -> Self:
+        """What waitress closes."""
+        return self
+
+    def close(self) -> None:
+        """Give the reception up, unless it has become something."""
+        with self._lock:
+            self._is_closed = True
+            self._schedule_once()
+
+    def _schedule_once(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._busy_since = self._now()
+            self._schedule(self)
+
+    # in a worker thread
+
+    def service(self) -> None:
+        """Feed what is pending."""
+        was_open = self.is_open
+        try:
+            self._feed_pending()
+        except BaseException as error:  # noqa: BLE001 - the application raises it where it is answered
+            self.failure = error
+        with self._lock:
+            self.idle_since = self._now()
+            self.busy_seconds += self.idle_since - self._busy_since
+            self._busy_since = self.idle_since
+            is_abandoned = self._is_closed or self.failure is not None
+            self._is_scheduled = bool(self._pending) and not is_abandoned
+            if self._is_scheduled:  # it has come in the meantime
+                self._schedule(self)
+        if is_abandoned:
+            self.reception.close()
+        if self.is_over or not was_open:
+            self._progress()
+        else:
+            self._rearm()
+
+    def _feed_pending(self) -> None:
+        if self._is_closed:
+            return
+        if not self.is_open:
+            self.reception.open()
+            self.is_open = True
+        while self._pending and not self._is_closed:
+            data = self._pending.popleft()
+            self.reception.feed(data)
+            with self._lock:
+                self._pending_bytes -= len(data)
+
+    def cancel(self) -> None:
+        """The server ends, and this task will not run."""
+        self.reception.close()
