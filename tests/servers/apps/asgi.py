@@ -1,0 +1,7 @@
+"""The application for ASGI servers."""
+
+from a2wsgi import WSGIMiddleware
+
+import wsgi
+
+application = WSGIMiddleware(wsgi.application)
