@@ -22,9 +22,14 @@ def test_every_route_is_in_the_readme(app: Application) -> None:
     assert [template for template in app.routes if f"{template}`" not in table and template != "/"] == []
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([A-Z]+(?:\.md)?)\)", README))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([\w./]+)\)", README))))
 def test_every_file_that_the_readme_names_is_there(name: str) -> None:
     assert (Path(__file__).parent.parent / name).is_file()
+
+
+def test_every_file_for_deployment_is_in_the_readme() -> None:
+    folder = Path(__file__).parent.parent / "deploy"
+    assert [path.name for path in folder.iterdir() if f"(deploy/{path.name})" not in README] == []
 
 
 def test_the_embedding_example_works(tmp_path: Path) -> None:
