@@ -9,6 +9,7 @@ from typing import Any
 
 logger = logging.getLogger("streamer.server")
 
+LOOK_SECONDS = 1.0  # the longest that a signal waits for its handler
 PATIENCE_SECONDS = 0.002  # a task that takes longer waits for something: a disk, a password, a lock
 
 
@@ -127,7 +128,9 @@ class Workers:
 
     def join(self) -> None:
         """Wait until ``end`` is called. In the main thread, signals are handled meanwhile."""
-        self._has_ended.wait()
+        # a signal that arrives just before the wait begins does not end it: its handler runs at the next look
+        while not self._has_ended.wait(LOOK_SECONDS):
+            pass
 
     @property
     def are_busy(self) -> bool:
