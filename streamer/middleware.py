@@ -23,7 +23,7 @@ REFUSAL = "streamer.refusal"
 """Where in the WSGI environment a server of ours puts the error of a body that it has refused."""
 
 _SHOWN_IN_PATHS = "/:@!$&'()*+,;=-._~"
-_FACTS = ("length", "bytes", "duration_ms", "user", "address", "request_id")
+_LINE = "%s %s %s length=%s bytes=%s duration_ms=%s user=%s address=%s request_id=%s"
 
 
 class LogEntry:
@@ -51,9 +51,9 @@ class LogEntry:
             "address": self._req.remote_addr,
             "request_id": self.request_id,
         }
-        path = quote(self._req.path, safe=_SHOWN_IN_PATHS)
-        facts = " ".join(f"{name}={'-' if fields[name] is None else fields[name]}" for name in _FACTS)
-        logger.info("%s %s %s %s", self._req.method, path, self.status, facts, extra={"fields": fields})
+        facts = ["-" if fact is None else fact for fact in fields.values()]
+        facts[1] = quote(self._req.path, safe=_SHOWN_IN_PATHS)
+        logger.info(_LINE, *facts, extra={"fields": fields})
 
     def _declared_length(self) -> int:
         length = self._req.env.get("CONTENT_LENGTH") or ""

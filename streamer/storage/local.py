@@ -147,7 +147,7 @@ class LocalStorage:
 
     def open(self, file_path: str, first: int, length: int, on_close: Callable[[int], None]) -> FileSlice:
         """A part of an object, from position ``first`` on, ``length`` bytes."""
-        return FileSlice(os.path.join(self._root_text, file_path), first, length, on_close)
+        return FileSlice(f"{self._root_text}/{file_path}", first, length, on_close)
 
     def open_segments(
         self, file_path: str, segments: Sequence[bytes | ByteRange], on_close: Callable[[int], None]
