@@ -3,9 +3,11 @@
 import json
 import logging
 import secrets
+from functools import lru_cache
 from typing import Any
 
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from streamer.middleware import REFUSAL
 from streamer.resources.errors import MEDIA_TYPE, document
@@ -22,6 +24,17 @@ CODES = {
     505: "http_version_not_supported",
 }
 DETAILS = {"Bad URI": "the target of the request is no URI: percent-encode what is not ASCII"}
+
+
+@lru_cache(maxsize=256)
+def _canonical(name: str) -> str:
+    """The name of a header field as it is usually written."""
+    return "-".join([word.capitalize() for word in name.split("-")])
+
+
+@lru_cache(maxsize=2)
+def _http_date(second: int) -> str:
+    return str(build_http_date(second))
 
 
 class Task(WSGITask):
@@ -50,6 +63,43 @@ class Task(WSGITask):
         elif self.request.large_body is not None:
             environ[RECEPTION] = self.request.large_body.reception
         return environ
+
+    @property
+    def has_body(self) -> bool:
+        return self.status[:3] not in {"204", "304"} and self.status[0] != "1"
+
+    def build_response_header(self) -> bytes:
+        """The head of the answer. As waitress makes it, but in the order of the application and for a fourth."""
+        fields = [(_canonical(name), value) for name, value in self.response_headers]
+        given = {name for name, _ in fields}
+        has_length = "Content-Length" in given and self.has_body
+        if not has_length and self.has_body and self.content_length is not None:
+            fields.append(("Content-Length", str(self.content_length)))
+            has_length = True
+        elif not self.has_body:
+            fields = [field for field in fields if field[0] != "Content-Length"]
+        self.response_headers = fields
+        self._settle_connection(has_length)
+        if "Date" not in given:
+            fields.append(("Date", _http_date(int(self.start_time))))
+        fields.append(("Server", self.channel.adj.ident))
+        head = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        return f"HTTP/{self.version} {self.status}\r\n{head}\r\n".encode("latin-1")
+
+    def _settle_connection(self, has_length: bool) -> None:
+        """Whether the connection is kept, and how the client learns where the answer ends (RFC 9112, section 6.3)."""
+        asked = self.request.headers.get("CONNECTION", "").lower()
+        if self.version == "1.0":
+            if asked == "keep-alive" and has_length:
+                self.response_headers.append(("Connection", "Keep-Alive"))
+            else:
+                self.set_close_on_finish()
+            return
+        if not has_length and self.has_body:
+            self.response_headers.append(("Transfer-Encoding", "chunked"))
+            self.chunked_response = True
+        if asked == "close" or not has_length:
+            self.set_close_on_finish()
 
     def set_close_on_finish(self) -> None:
         asked = self.request.headers.get("CONNECTION", "").lower() == "close"
