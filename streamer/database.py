@@ -24,8 +24,8 @@ class Database(peewee.SqliteDatabase):
 
     def row(self, sql: str, parameters: tuple[object, ...]) -> tuple[Any, ...] | None:
         """The one row of a query that is said in SQL, without what an ORM adds to its price."""
-        cursor: sqlite3.Cursor = self.execute_sql(sql, parameters)  # type: ignore[no-untyped-call]
-        found: tuple[Any, ...] | None = cursor.fetchone()
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        found: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
         return found
 
     def rollback(self) -> None:

@@ -56,7 +56,7 @@ def select_ranges(header: str, complete_length: int) -> list[ByteRange] | None:
     satisfiable = [byte_range for byte_range in resolved if byte_range]
     if not satisfiable:
         raise RangeNotSatisfiable(complete_length)
-    ranges = _coalesce(satisfiable)
+    ranges = _coalesce(satisfiable) if len(satisfiable) > 1 else satisfiable
     return ranges if len(ranges) <= MAX_PARTS else None
 
 

@@ -8,7 +8,6 @@ opened last, and never for an answer that has no body.
 import base64
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -76,8 +75,7 @@ class Stream:
 
     def _leave_to_front(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
         """Answer 200 without a byte: the server in front makes a 206 of it where a range was asked for."""
-        with self._unless_deleted(req, video):
-            self.storage.open(video.file_path, 0, video.size, req.context.log_entry.close).close()
+        self._open(req, video, 0, video.size).close()
         resp.set_header(*handing_over(self.sendfile, video.file_path, self.storage.path(video.file_path)))
         if self.sendfile == X_ACCEL_REDIRECT and req.get_header("Range") is None:
             resp.delete_header("Accept-Ranges")  # nginx adds its own to the whole, and none to a range
@@ -100,9 +98,7 @@ class Stream:
     def _send_slice(
         self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, first: int, length: int
     ) -> None:
-        with self._unless_deleted(req, video):
-            body = self.storage.open(video.file_path, first, length, req.context.log_entry.close)
-        _hand_over(req, resp, body)
+        _hand_over(req, resp, self._open(req, video, first, length))
 
     def _send_ranges(
         self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, ranges: list[ByteRange]
@@ -116,17 +112,23 @@ class Stream:
         resp.status = 206
         resp.content_type = f"multipart/byteranges; boundary={boundary}"
         resp.content_length = length
-        with self._unless_deleted(req, video):
+        try:
             body = self.storage.open_segments(video.file_path, segments, req.context.log_entry.close)
+        except FileNotFoundError:
+            self._look_up_again(req, video)
+            raise
         _hand_over(req, resp, body)
 
-    @contextmanager
-    def _unless_deleted(self, req: falcon.Request, video: StoredVideo) -> Iterator[None]:
+    def _open(self, req: falcon.Request, video: StoredVideo, first: int, length: int) -> FileBody:
         try:
-            yield
+            return self.storage.open(video.file_path, first, length, req.context.log_entry.close)
         except FileNotFoundError:
-            access.stored_video(self.database, req.context.claims, video.id)  # gone since it was looked up?
+            self._look_up_again(req, video)
             raise
+
+    def _look_up_again(self, req: falcon.Request, video: StoredVideo) -> None:
+        """Raise NotFound if the video is gone since it was looked up, and its file is missing for that."""
+        access.stored_video(self.database, req.context.claims, video.id)
 
 
 def _validators(video: StoredVideo) -> Validators:

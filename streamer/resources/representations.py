@@ -34,11 +34,12 @@ def entity_tag(value: dict[str, Any]) -> EntityTag:
 
 def preconditions(req: falcon.Request) -> Preconditions:
     """The precondition fields of a request, raw."""
+    field = req.env.get
     return Preconditions(
-        if_match=req.get_header("If-Match"),
-        if_none_match=req.get_header("If-None-Match"),
-        if_modified_since=req.get_header("If-Modified-Since"),
-        if_unmodified_since=req.get_header("If-Unmodified-Since"),
+        if_match=field("HTTP_IF_MATCH"),
+        if_none_match=field("HTTP_IF_NONE_MATCH"),
+        if_modified_since=field("HTTP_IF_MODIFIED_SINCE"),
+        if_unmodified_since=field("HTTP_IF_UNMODIFIED_SINCE"),
     )
 
 

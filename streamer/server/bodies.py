@@ -22,6 +22,7 @@ class LargeBody:
     # what waitress asks of the receiver of a body; the channel tells it when a body is over
     completed = False
     error = None
+    is_slow = True  # it writes to a disk, and waits until the bytes are there
 
     def __init__(
         self,

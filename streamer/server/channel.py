@@ -10,6 +10,7 @@ from streamer.server.parser import Parser, RequestTimeout
 from streamer.server.settings import LARGE_READ_BYTES, SMALL_READ_BYTES, Settings
 from streamer.server.tasks import ProblemTask, Task
 
+QUICK_METHODS = {"GET", "HEAD", "OPTIONS"}
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * 2**20
 
@@ -88,6 +89,12 @@ class Channel(Lingering):
         return LargeBody(
             reception, length, self.server.add_task, self.rearm, self._report_progress, self.server.now
         )
+
+    @property
+    def is_slow(self) -> bool:
+        """For the threads: whether the task is likely to wait for a disk or to hash a password."""
+        request = self.requests[0]
+        return not request.is_refused and request.command not in QUICK_METHODS
 
     def readable(self) -> bool:
         body = self._large_body

@@ -10,7 +10,8 @@ from typing import Any
 logger = logging.getLogger("streamer.server")
 
 LOOK_SECONDS = 1.0  # the longest that a signal waits for its handler
-PATIENCE_SECONDS = 0.002  # a task that takes longer waits for something: a disk, a password, a lock
+LONG_AGO = 0.0
+PATIENCE_SECONDS = 0.01  # a task that takes longer waits for something that it did not know of
 
 
 class Workers:
@@ -62,6 +63,8 @@ class Workers:
     @property
     def _is_one_quick(self) -> bool:
         """Whether a thread is at something that it has just begun, and so will soon come back for more."""
+        if not (self._led or self._began):
+            return False
         late = time.monotonic() - PATIENCE_SECONDS
         return self._led > late or any(began > late for began in self._began.values())
 
@@ -91,10 +94,13 @@ class Workers:
                 else:
                     self._idle += 1
                     self._wake.wait()
-            self._began[me] = time.monotonic()
+            task = self._queue.popleft()
+            self._began[me] = LONG_AGO if task.is_slow else time.monotonic()
+            if task.is_slow:
+                self._wake_if_needed()
             if not self._works.is_set():
                 self._works.set()
-            return self._queue.popleft()
+            return task
 
     def _lead(self, me: int) -> None:
         self._leader = me
