@@ -14,7 +14,9 @@ logger = logging.getLogger("streamer.server")
 
 PASS_BYTES = 4 * 2**20  # the most that one viewer gets before the others have their turn
 HELD_BYTES = 16 * 1024  # so little waits for more, or for the end of the answer
+CORKED_BYTES = 128 * 1024  # so large a file leaves in many pieces, of which each would wake the client
 TCP_CORK = getattr(socket, "TCP_CORK", None)  # Linux
+MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux
 NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW}
 DISCONNECTED = {
     errno.EPIPE,
@@ -100,7 +102,7 @@ class FileChannel(HTTPChannel):
     def _send_pending(self) -> bool:
         """Send what the socket takes, at most PASS_BYTES. Tells whether it took something."""
         room = PASS_BYTES
-        if len(self.outbufs) > 2:  # the head of an answer, a file, and an empty buffer for what follows
+        if len(self.outbufs) > 2 and self.total_outbufs_len > CORKED_BYTES:  # a head and its file
             self._cork(True)
         while (buffer := self._next_buffer()) is not None and room > 0:
             sent = self._send_from(buffer, min(room, buffer.__len__()))
@@ -140,7 +142,7 @@ class FileChannel(HTTPChannel):
         if not data:
             self._give_up_on_file()
             return 0
-        return self._send_bytes(data)
+        return self._send_bytes(data, MSG_MORE if len(data) < self.total_outbufs_len else 0)
 
     def _send_file(self, file: FileSlice, size: int) -> int | None:
         """The number of bytes sent; None where this file has to be read."""
@@ -155,9 +157,9 @@ class FileChannel(HTTPChannel):
             self._give_up_on_file()
         return sent
 
-    def _send_bytes(self, data: bytes) -> int:
+    def _send_bytes(self, data: bytes, flags: int) -> int:
         try:
-            return int(self.socket.send(data))
+            return int(self.socket.send(data, flags))
         except OSError as error:
             return self._not_sent(error)
 

@@ -48,6 +48,8 @@ class Task(WSGITask):
     and 304, where none belongs.
     """
 
+    response_headers: list[tuple[str, str]]
+
     def execute(self) -> None:
         if self.request.refusal is not None:
             self.channel.will_linger = True
@@ -69,7 +71,7 @@ class Task(WSGITask):
         return self.status[:3] not in {"204", "304"} and self.status[0] != "1"
 
     def build_response_header(self) -> bytes:
-        """The head of the answer. As waitress makes it, but in the order of the application and for a fourth."""
+        """The head of the answer: as waitress makes it, but in the application's order and for a fourth."""
         fields = [(_canonical(name), value) for name, value in self.response_headers]
         given = {name for name, _ in fields}
         has_length = "Content-Length" in given and self.has_body
@@ -87,7 +89,7 @@ class Task(WSGITask):
         return f"HTTP/{self.version} {self.status}\r\n{head}\r\n".encode("latin-1")
 
     def _settle_connection(self, has_length: bool) -> None:
-        """Whether the connection is kept, and how the client learns where the answer ends (RFC 9112, section 6.3)."""
+        """Whether the connection is kept, and where the answer ends (RFC 9112, section 6.3)."""
         asked = self.request.headers.get("CONNECTION", "").lower()
         if self.version == "1.0":
             if asked == "keep-alive" and has_length:

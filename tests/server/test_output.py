@@ -26,13 +26,14 @@ Sent = tuple[str, int, bool]
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
-    """What leaves: by which call, how many bytes, and whether the socket was corked."""
+    """What leaves: by which call, how many bytes, and whether they may wait for more."""
     calls: list[Sent] = []
     send_bytes, sendfile = output.FileChannel._send_bytes, getattr(os, "sendfile", None)
 
-    def spy_send(self: Any, data: bytes) -> int:
-        calls.append(("send", len(data), _is_corked(self.socket.fileno())))
-        return send_bytes(self, data)
+    def spy_send(self: Any, data: bytes, flags: int) -> int:
+        waits = bool(flags & socket.MSG_MORE) or _is_corked(self.socket.fileno())
+        calls.append(("send", len(data), waits))
+        return send_bytes(self, data, flags)
 
     def spy_sendfile(to: int, *arguments: int) -> int:
         assert sendfile
@@ -55,7 +56,7 @@ def test_a_small_answer_leaves_in_one_piece(run: Run, sent: list[Sent]) -> None:
             sent.clear()
             wire.send(HEALTH)
             assert wire.answer().status == 200
-            assert [(name, corked) for name, _, corked in sent] == [("send", False)]
+            assert [(name, waits) for name, _, waits in sent] == [("send", False)]
 
 
 def test_a_head_waits_for_the_file_behind_it(run: Run, sent: list[Sent], fast_paths: bool) -> None:
@@ -66,12 +67,28 @@ def test_a_head_waits_for_the_file_behind_it(run: Run, sent: list[Sent], fast_pa
             sent.clear()
             wire.request("GET", path, running.api.headers)
             assert wire.answer().body == video_bytes(1000)
-            (head, _, corked), *others = sent
-            assert (head, corked) == ("send", True)
-            assert others == [("sendfile" if fast_paths else "send", 1000, True)]
+            (head, _, waits), *others = sent
+            assert (head, waits) == ("send", True)
+            assert others == [("sendfile" if fast_paths else "send", 1000, False)]
         wire.send(HEALTH)
         assert wire.answer().status == 200
         assert not sent[-1][2], "what comes after a file is not kept back"
+
+
+def test_a_large_file_leaves_in_full_segments(run: Run, sent: list[Sent]) -> None:
+    running = run()
+    data = video_bytes(MIB)
+    path = running.video(data)
+    with running.wire() as wire:
+        for _ in range(2):
+            sent.clear()
+            wire.request("GET", path, running.api.headers)
+            assert wire.answer().body == data
+            assert all(waits for _, _, waits in sent), "corked to its end"
+        sent.clear()
+        wire.send(HEALTH)
+        assert wire.answer().status == 200
+        assert [(name, waits) for name, _, waits in sent] == [("send", False)], "and not longer"
 
 
 @pytest.mark.parametrize("number", sorted(output.NO_SENDFILE))
@@ -122,7 +139,7 @@ def test_a_client_that_leaves_at_any_send_is_closed_by_the_loop(
         closed_in.append(threading.current_thread().name)
         handle_close(self)
 
-    def fail(self: Any, data: bytes) -> int:
+    def fail(self: Any, data: bytes, flags: int) -> int:
         return int(self._not_sent(OSError(number, os.strerror(number))))
 
     monkeypatch.setattr(output.FileChannel, "_send_bytes", fail)
