@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _OWS = " \t"
 _ENTITY_TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
@@ -163,6 +164,7 @@ def parse_http_date(text: str, now: datetime) -> datetime | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def format_http_date(moment: datetime) -> str:
     """Write an HTTP-date as IMF-fixdate, without the fraction of the second.
 
