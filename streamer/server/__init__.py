@@ -79,8 +79,8 @@ class Server:
         if not self._has_ended:
             self._listeners[0].trigger.pull_trigger()
 
-    def _turn(self) -> None:
-        self._loop.turn(TURN_SECONDS)
+    def _turn(self, may_wait: bool) -> None:
+        self._loop.turn(TURN_SECONDS if may_wait else 0)
         now = time.monotonic()
         if now >= self._next_maintenance:
             self._next_maintenance = now + TURN_SECONDS

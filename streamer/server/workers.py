@@ -9,31 +9,34 @@ from typing import Any
 
 logger = logging.getLogger("streamer.server")
 
+BETWEEN_TURNS_SECONDS = 0.005  # and the time of one task
 LOOK_SECONDS = 1.0  # the longest that a signal waits for its handler
-LONG_AGO = 0.0
-PATIENCE_SECONDS = 0.01  # a task that takes longer waits for something that it did not know of
+LONG_AGO = float("-inf")
+PATIENCE_SECONDS = 0.01  # a task that takes longer waits for something after all
 
 
 class Workers:
-    """Takes tasks (``service``, ``cancel``) as waitress' dispatcher does.
+    """Takes tasks (``service``, ``cancel``) as waitress' dispatcher does; ``is_slow`` tells what to expect.
 
     waitress has one thread for the loop and wakes another for every request. They all want the
     one interpreter lock and pass it on at every system call, which costs as much as the answers.
     Here the thread that leads, which is the one that turns the loop, does itself what its turn
-    has brought, and then turns it again: a single thread does all the work, as long as none of
-    it takes longer than PATIENCE_SECONDS. When some does, a thread that watches the time wakes
-    another one, which leads from then on. So the loop is never turned by two, and a task
-    that waits keeps neither viewers nor other tasks waiting.
+    has brought, and then turns it again: a single thread does all the work, as long as it is quick.
+    Before a task that is known to be slow it wakes another thread, which leads from then on; where
+    one takes longer than PATIENCE_SECONDS unexpectedly, a thread that watches the time does. So
+    the loop is never turned by two, and a task that waits keeps neither viewers nor other tasks
+    waiting.
     """
 
-    def __init__(self, count: int, turn: Callable[[], None]) -> None:
-        """``turn`` turns the loop once, waiting for events; tasks that it adds are done after it."""
+    def __init__(self, count: int, turn: Callable[[bool], None]) -> None:
+        """``turn`` turns the loop once, and waits for events if it is told to; then its tasks are done."""
         self._turn = turn
         self._queue: deque[Any] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._leader: int | None = None  # the thread that turns the loop
         self._led = 0.0  # when the leader has last added a task in the turn that it is at
+        self._turned = 0.0  # when the last turn ended
         self._began: dict[int, float] = {}  # when each thread has begun the task that it is at
         self._idle = 0
         self._is_ending = False
@@ -57,6 +60,7 @@ class Workers:
             self._queue.append(task)
             if threading.get_ident() == self._leader:
                 self._led = time.monotonic()  # it does the task after this turn
+                self._works.set()
             else:
                 self._wake_if_needed()
 
@@ -76,6 +80,8 @@ class Workers:
     def _work(self) -> None:
         while (task := self._next()) is not None:
             try:
+                if task.is_slow:
+                    self._make_way()
                 task.service()
             except BaseException:  # the others still have to be served
                 logger.exception("a task failed")
@@ -85,34 +91,48 @@ class Workers:
         me = threading.get_ident()
         with self._lock:
             self._began.pop(me, None)
-            while self._is_one_quick or not self._queue or len(self._began) == self._count:
+            while not self._can_take:
                 if self._is_ending and not self._queue:
                     self._wake.notify_all()
                     return None
-                if self._leader is None and not self._is_one_quick:
+                if not (self._leader or self._is_one_quick or self._is_ending):
                     self._lead(me)
                 else:
                     self._idle += 1
                     self._wake.wait()
-            task = self._queue.popleft()
-            self._began[me] = LONG_AGO if task.is_slow else time.monotonic()
-            if task.is_slow:
-                self._wake_if_needed()
+            self._began[me] = time.monotonic()
             if not self._works.is_set():
                 self._works.set()
-            return task
+            return self._queue.popleft()
+
+    @property
+    def _can_take(self) -> bool:
+        """Whether it is time for the next task, rather than for a turn or for waiting."""
+        if not self._queue or len(self._began) == self._count or self._is_one_quick:
+            return False
+        # tasks may be many: viewers and new clients do not wait for all of them
+        is_turn_due = time.monotonic() - self._turned > BETWEEN_TURNS_SECONDS
+        return self._leader is not None or self._is_ending or not is_turn_due
+
+    def _make_way(self) -> None:
+        """This thread will take a while from here on: another one leads meanwhile."""
+        with self._lock:
+            self._began[threading.get_ident()] = LONG_AGO
+            self._wake_if_needed()
 
     def _lead(self, me: int) -> None:
         self._leader = me
+        may_wait = not self._queue or len(self._began) == self._count
         self._lock.release()
         try:
-            self._turn()
+            self._turn(may_wait)
         except BaseException:  # one connection must not end the server
             logger.exception("a turn of the loop failed")
         finally:
             self._lock.acquire()
             self._leader = None
             self._led = 0.0
+            self._turned = time.monotonic()
 
     def _watch(self) -> None:
         """Wake a thread when those that are awake are all at something slow."""

@@ -2,14 +2,16 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from waitress.task import ThreadedTaskDispatcher
 
 from streamer.errors import InsufficientStorage, NotAVideo
 from streamer.server.bodies import MOST_PENDING_BYTES, LargeBody
+from streamer.server.workers import Workers
+from tests.live.harness import eventually
 
 MIB = 2**20
 WAIT_SECONDS = 20
@@ -308,38 +310,29 @@ def test_it_knows_who_waits_for_whom_and_how_long(threads: Threads) -> None:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadedTaskDispatcher]:
-    """The worker threads of waitress."""
-    dispatcher = ThreadedTaskDispatcher()
-    dispatcher.queue_logger.disabled = True
-    dispatcher.set_thread_count(4)
-    yield dispatcher
-    dispatcher.shutdown(timeout=WAIT_SECONDS)
-    dispatcher.queue_logger.disabled = False
+def pool() -> Iterator[Workers]:
+    """Worker threads, with a loop that has nothing to do."""
+    workers = Workers(4, lambda may_wait: time.sleep(0.005 if may_wait else 0))
+    workers.start()
+    yield workers
+    workers.end()
+    workers.shutdown()
 
 
 class Busy:
     """Waits until the threads have nothing to do."""
 
-    def __init__(self, pool: ThreadedTaskDispatcher) -> None:
+    def __init__(self, pool: Workers) -> None:
         self._pool = pool
 
     def __call__(self) -> None:
-        done = threading.Event()
-        deadline = threading.Event()
-        for _ in range(WAIT_SECONDS * 200):
-            with self._pool.lock:
-                if not self._pool.queue and not self._pool.active_count:
-                    done.set()
-                    break
-            deadline.wait(0.005)
-        assert done.is_set(), "the threads are still at work"
+        eventually(lambda: not self._pool.are_busy, "the threads have nothing to do")
 
 
 @pytest.mark.parametrize("held", ["open", "feed"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_close_while_a_thread_is_inside_closes_when_it_comes_out(
-    pool: ThreadedTaskDispatcher, held: str, fails: bool
+    pool: Workers, held: str, fails: bool
 ) -> None:
     one = Watched(10, pool.add_task, holds=held)
     one.body.received(b"abc")
@@ -357,7 +350,7 @@ def test_close_while_a_thread_is_inside_closes_when_it_comes_out(
     assert not one.reception.misuse
 
 
-def test_a_slow_disk_holds_the_client_and_not_the_bytes(pool: ThreadedTaskDispatcher) -> None:
+def test_a_slow_disk_holds_the_client_and_not_the_bytes(pool: Workers) -> None:
     block = bytes(MIB // 4)
     bodies = [Watched(64 * MIB, pool.add_task, holds="feed") for _ in range(4)]  # as many as threads
     for one in bodies:
@@ -382,7 +375,7 @@ def test_a_slow_disk_holds_the_client_and_not_the_bytes(pool: ThreadedTaskDispat
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_many_bodies_on_few_threads_arrive_as_they_were_sent(pool: ThreadedTaskDispatcher, seed: int) -> None:
+def test_many_bodies_on_few_threads_arrive_as_they_were_sent(pool: Workers, seed: int) -> None:
     chance = random.Random(seed)
     size = 200_000
     sent = [chance.randbytes(size) for _ in range(12)]
@@ -413,7 +406,7 @@ def test_many_bodies_on_few_threads_arrive_as_they_were_sent(pool: ThreadedTaskD
             assert bytes(one.reception.data) == sent[number]
 
 
-def test_no_end_is_missed(pool: ThreadedTaskDispatcher) -> None:
+def test_no_end_is_missed(pool: Workers) -> None:
     """The last bytes come while a thread is just about to find nothing pending."""
     for _ in range(2000):
         one = Watched(3, pool.add_task)
@@ -424,23 +417,19 @@ def test_no_end_is_missed(pool: ThreadedTaskDispatcher) -> None:
         assert one.body.failure is None
 
 
-@pytest.mark.parametrize("moment", ["before", "inside", "after"])
-def test_when_the_threads_are_stopped_what_they_have_not_done_is_given_up(moment: str) -> None:
-    dispatcher = ThreadedTaskDispatcher()
-    dispatcher.queue_logger.disabled = True
-    dispatcher.logger.disabled = True  # it warns of tasks that it cancels
-    try:
-        one = Watched(10, dispatcher.add_task)
-        if moment != "before":
-            dispatcher.set_thread_count(1)
-            assert one.reception.entered["open"].wait(WAIT_SECONDS)
-            Busy(dispatcher)()
-        if moment == "after":
-            dispatcher.set_thread_count(0)
-        one.body.received(b"abc")
-        one.body.close()
-        dispatcher.shutdown(timeout=WAIT_SECONDS)
-        assert one.reception.is_closed
-        assert not one.reception.misuse
-    finally:
-        dispatcher.queue_logger.disabled = dispatcher.logger.disabled = False
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_when_the_threads_are_stopped_what_they_have_not_done_is_given_up(is_begun: bool) -> None:
+    workers = Workers(1, lambda may_wait: time.sleep(0.005 if may_wait else 0))
+    one = Watched(10, workers.add_task)
+    if is_begun:
+        workers.start()
+        assert one.reception.entered["open"].wait(WAIT_SECONDS)
+        Busy(workers)()
+        workers.end()
+        for thread in workers._threads:
+            thread.join(WAIT_SECONDS)
+    one.body.received(b"abc")
+    one.body.close()
+    workers.shutdown()
+    assert one.reception.is_closed
+    assert not one.reception.misuse
