@@ -1,10 +1,10 @@
 """Who may send which body: decided by the head of a request, before a byte of its body is taken.
 
-The application asks these questions as it comes to them. A server that can, such as
-ours, asks all of them earlier: when the head has arrived and the body is still on its
-way. Nothing here waits or asks the database: a token counts by its signature and its
-age, a body by its declared type and length. Whether the token has been revoked, the
-quota and the disk are looked at by ``Reception.open``.
+The application asks before it does anything else. A server that can, such as ours,
+asks earlier: when the head has arrived and the body is still on its way. Nothing here
+waits or asks the database: a token counts by its signature and its age, a body by its
+declared type and length. Whether the token has been revoked, the quota and the disk are
+looked at by ``Reception.open``.
 """
 
 from typing import NamedTuple, Protocol
@@ -58,44 +58,55 @@ class Admission:
         self._router = router
         self._access_tokens = access_tokens
 
-    def claims(self, resource: object, authorization: str | None) -> Claims | None:
-        """Whose request this says it is, None for anybody's at a public resource. Raises NotAuthenticated."""
-        if getattr(resource, "public", False):
+    def decide(self, resource: object, head: Head) -> Claims | None:
+        """Whose request this says it is, None for anybody's at a public resource.
+
+        Raises NotAuthenticated, MethodNotAllowed, BodyTooLarge, or what the rule for the body raises.
+        """
+        if head.method == "OPTIONS":
+            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
             return None
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
-        return self._access_tokens.read(token.strip())
+        claims = None if getattr(resource, "public", False) else self._claims(head)
+        if not hasattr(resource, f"on_{head.method.lower()}"):
+            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
+        rule = _rule(resource, head)
+        if rule is None:
+            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
+        else:
+            rule.check(head)
+        return claims
 
     def early(self, path: str, head: Head) -> Reception | None:
         """Decide on a request to a path (as WSGI has it) whose body has not been taken yet.
 
-        Gives what takes a large body; None leaves a small one to the server. Raises
-        NotAuthenticated, MethodNotAllowed, NotFound, BodyTooLarge, or what the rule for the body raises.
+        Gives what takes a large body; None leaves a small one to the server. Raises NotFound, or
+        as ``decide`` does.
         """
         resource = self._resource(path)
         if resource is None:
             _require_small(head, NotFound("there is nothing at this path"))
             return None
-        if head.method == "OPTIONS":
-            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
-            return None
-        claims = self.claims(resource, head.authorization)
-        if not hasattr(resource, f"on_{head.method.lower()}"):
-            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
-        rule = getattr(resource, "bodies", {}).get(head.method)
-        if rule is None:
-            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
-            return None
-        rule.check(head)
-        if claims is None or not hasattr(rule, "begin"):
+        claims = self.decide(resource, head)
+        rule = _rule(resource, head)
+        if rule is None or claims is None or not hasattr(rule, "begin"):
             return None
         reception: Reception = rule.begin(head, claims)
         return reception
 
+    def _claims(self, head: Head) -> Claims:
+        scheme, _, token = (head.authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
+        return self._access_tokens.read(token.strip())
+
     def _resource(self, path: str) -> object:
         found = self._router.find(path.encode("latin-1", "replace").decode("utf-8", "replace"))
         return found and found[0]
+
+
+def _rule(resource: object, head: Head) -> BodyRule | None:
+    rule: BodyRule | None = getattr(resource, "bodies", {}).get(head.method)
+    return rule
 
 
 def _require_small(head: Head, refusal: StreamerError) -> None:

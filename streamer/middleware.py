@@ -14,6 +14,7 @@ from streamer.admission import Admission
 from streamer.database import Database
 from streamer.errors import MalformedRequest
 from streamer.protocol import forwarded
+from streamer.resources.bodies import head_of
 
 logger = logging.getLogger("streamer.access")
 
@@ -129,9 +130,7 @@ class Admitted:
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
-        if req.method == "OPTIONS":
-            return
-        claims = self._admission.claims(resource, req.auth)
+        claims = self._admission.decide(resource, head_of(req))
         if claims is not None:
             req.context.claims = claims
             if not (req.method in {"GET", "HEAD"} and hasattr(resource, "reads_by_claims")):

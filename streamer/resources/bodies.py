@@ -102,12 +102,8 @@ class Json:
 JSON = Json()
 
 
-def read_json(req: falcon.Request, rule: Json = JSON) -> dict[str, Any]:
-    """The JSON object that a request carries.
-
-    Raises UnsupportedMediaType, LengthMissing, BodyTooLarge, MalformedRequest or InvalidInput.
-    """
-    rule.check(head_of(req))
+def read_json(req: falcon.Request) -> dict[str, Any]:
+    """The JSON object of an admitted request. Raises LengthMissing, MalformedRequest or InvalidInput."""
     try:
         value = json.loads(b"".join(Body(req).chunks()).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

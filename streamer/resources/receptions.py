@@ -110,19 +110,26 @@ class FormReception(VideoReception):
     def __init__(self, rule: VideoBody, head: Head, claims: Claims) -> None:
         super().__init__(rule, head, claims)
         self._parser = multipart.FormParser(_boundary(head))
-        self._texts: dict[str, bytearray] = {}
         self._name = ""
+        self._text = bytearray()  # of the part that is on its way
+        self._bytes_beside = 0
         self._seen: set[str] = set()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the form. Also raises MalformedRequest and InvalidInput."""
+        self._bytes_beside += len(data)
         for found in self._parser.feed(data):
             if isinstance(found, dict):
+                self._end_part()
                 self._begin_part(found)
             elif self._name == "video":
+                self._bytes_beside -= len(found)
                 self._receiver.feed(found)
             else:
                 self._add_text(found)
+        if self._bytes_beside > FORM_OVERHEAD_BYTES:
+            reason = f"the form has more than {FORM_OVERHEAD_BYTES} bytes beside the video"
+            raise MalformedRequest("malformed_multipart", reason)
 
     def _begin_part(self, head: multipart.Head) -> None:
         name, filename = _part_names(head)
@@ -133,9 +140,7 @@ class FormReception(VideoReception):
                 self.details |= inputs.parse_fields(
                     {"filename": filename}, required={}, optional={"filename": inputs.filename}
                 )
-        elif name in DETAILS:
-            self._texts[name] = bytearray()
-        else:
+        elif name not in DETAILS:
             raise InvalidInput(
                 FieldError(name, "is not a part of this form: it has video, title, description")
             )
@@ -143,16 +148,21 @@ class FormReception(VideoReception):
         self._seen.add(name)
 
     def _add_text(self, data: memoryview) -> None:
-        text = self._texts[self._name]
-        text += data
-        if len(text) > MAX_TEXT_BYTES:
+        self._text += data
+        if len(self._text) > MAX_TEXT_BYTES:
             raise InvalidInput(FieldError(self._name, f"must have at most {MAX_TEXT_BYTES} bytes"))
+
+    def _end_part(self) -> None:
+        """Judge a text when it has come, not when the video behind it has."""
+        if self._name in DETAILS:
+            text = {self._name: _decode(self._name, self._text)}
+            self.details |= inputs.parse_fields(text, required={}, optional=DETAILS)
+        self._text = bytearray()
 
     def finish(self) -> Container:
         """The body is complete. Raises MalformedRequest, InvalidInput or NotAVideo."""
         self._parser.finish()
-        texts = {name: _decode(name, text) for name, text in self._texts.items()}
-        self.details |= inputs.parse_fields(texts, required={}, optional=DETAILS)
+        self._end_part()
         if "video" not in self._seen:
             raise InvalidInput(FieldError("video", "is required"))
         return super().finish()
@@ -160,15 +170,13 @@ class FormReception(VideoReception):
 
 @contextmanager
 def received(req: falcon.Request, rule: VideoBody) -> Iterator[VideoReception]:
-    """The body of a request, taken. Also raises whatever taking it raises."""
+    """The body of an admitted request, taken. Also raises whatever taking it raises."""
     early: VideoReception | None = req.env.get(RECEPTION)
     if early is not None:
         with early:
             yield early
         return
-    head = bodies.head_of(req)
-    rule.check(head)
-    with rule.begin(head, req.context.claims) as reception:
+    with rule.begin(bodies.head_of(req), req.context.claims) as reception:
         reception.open()
         for chunk in bodies.Body(req).chunks():
             reception.feed(chunk)

@@ -118,7 +118,7 @@ class VideoItem:
     def on_patch(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
         user = req.context.user
         access.video_for(self.database, user, inputs.identifier(video_id))  # before the body is judged
-        changes = inputs.parse_fields(read_json(req, CHANGES), required={}, optional=DETAILS)
+        changes = inputs.parse_fields(read_json(req), required={}, optional=DETAILS)
         with self.database.atomic():  # nobody changes it between the precondition and the change
             video = access.video_for(self.database, user, inputs.identifier(video_id))
             require_preconditions(req, self._validators(req, video))

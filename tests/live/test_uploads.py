@@ -129,8 +129,35 @@ def test_a_client_that_vanishes_leaves_nothing(server: Server, kind: str, how: s
             if how == "reset":
                 wire.reset()
         eventually(lambda: server.incoming() == [], "its file is gone")
+    told = re.findall("a body was cut off: method=POST path=/api/videos length=([0-9]+)", server.log)
+    assert told == [str(len(head) + len(tail))] * 4
     assert server.api.video_ids() == []
     server.assert_consistent()
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("begin", "status", "code"),
+    [
+        (
+            b'--edge\r\nContent-Disposition: form-data; name="title"\r\n\r\n' + b"x" * 60_000,
+            422,
+            "invalid_input",
+        ),
+        (b"a preamble " * 30_000, 400, "malformed_multipart"),
+    ],
+    ids=["a title", "a preamble"],
+)
+def test_a_form_is_refused_by_what_stands_before_its_video(
+    server: Server, begin: bytes, status: int, code: str
+) -> None:
+    head, _ = _form(video_bytes(MIB))
+    with server.wire() as wire:
+        fields = {"Content-Type": "multipart/form-data; boundary=edge"}
+        wire.request("POST", "/api/videos", _fields(server, 50 * MIB, **fields))
+        wire.send(begin + b"\r\n" + head)
+        wire.answer().assert_problem(status, code)
+    eventually(lambda: server.incoming() == [], "nothing is left of it")
 
 
 @needs_proc
