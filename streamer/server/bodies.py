@@ -41,8 +41,7 @@ class LargeBody:
         self.reception = reception
         self.failure: BaseException | None = None
         self.is_open = False
-        self.busy_seconds = 0.0
-        """How long the client has waited for us in all."""
+        self._busy_seconds = 0.0  # without the time since it was scheduled last
         self.idle_since = 0.0
         """When all that had come was fed."""
         self._now = now
@@ -75,6 +74,12 @@ class LargeBody:
     def is_expecting(self) -> bool:
         """Whether the client has not sent all of it."""
         return self._left > 0
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the client has waited for us in all."""
+        with self._lock:
+            return self._busy_seconds + (self._now() - self._busy_since if self._is_scheduled else 0)
 
     @property
     def waits_for_client(self) -> bool:
@@ -118,7 +123,7 @@ class LargeBody:
             self.failure = error
         with self._lock:
             self.idle_since = self._now()
-            self.busy_seconds += self.idle_since - self._busy_since
+            self._busy_seconds += self.idle_since - self._busy_since
             self._busy_since = self.idle_since
             is_abandoned = self._is_closed or self.failure is not None
             self._is_scheduled = bool(self._pending) and not is_abandoned
@@ -141,7 +146,10 @@ class LargeBody:
             data = self._pending.popleft()
             self.reception.feed(data)
             with self._lock:
+                was_full = self._pending_bytes >= MOST_PENDING_BYTES
                 self._pending_bytes -= len(data)
+            if was_full and self.wants_more:
+                self._rearm()
 
     def cancel(self) -> None:
         """The server ends, and this task will not run."""

@@ -1,5 +1,6 @@
 """One connection."""
 
+import logging
 import socket
 from typing import Any
 
@@ -10,27 +11,29 @@ from streamer.server.parser import Parser, RequestTimeout
 from streamer.server.settings import LARGE_READ_BYTES, SMALL_READ_BYTES, Settings
 from streamer.server.tasks import ProblemTask, Task
 
+logger = logging.getLogger("streamer.server")
+
 QUICK_METHODS = {"GET", "HEAD", "OPTIONS"}
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * 2**20
 
 
 class Lingering(FileChannel):
-    """Lingers after a refusal.
+    """Lingers after the last answer.
 
-    A socket that is closed over unread bytes sends a reset, and the reset can
-    overtake the answer. So only our half is closed first, and what the client
-    still sends is read and dropped, until it has closed its half, has sent
-    LINGER_BYTES, or LINGER_SECONDS are over.
+    A socket that is closed over unread bytes (a body that was refused, a
+    request behind the last one) sends a reset, and the reset throws away what
+    has not reached the client of the answer. So only our half is closed first,
+    and what the client still sends is read and dropped, until it has closed its
+    half, has sent LINGER_BYTES, or LINGER_SECONDS are over (RFC 9112, section 9.6).
     """
 
     close_when_flushed: bool  # waitress sets it after the last request of a connection
-    will_linger = False
     lingers_until = 0.0
     _dropped = 0
 
     def handle_write(self) -> None:
-        if not (self.will_linger and self.close_when_flushed) or self.will_close:
+        if not self.close_when_flushed or self.will_close:
             super().handle_write()
             return
         self._flush_exception(self._flush_some)
@@ -64,7 +67,6 @@ class Channel(Lingering):
     task_class = Task
     error_task_class = ProblemTask
 
-    last_activity: float  # a time of the listener's clock
     adj: Settings
     request: Parser | None  # the one that is on its way
     requests: list[Parser]  # the one that is being answered
@@ -76,13 +78,29 @@ class Channel(Lingering):
         """waitress calls it when the first bytes of a request have come."""
         return Parser(settings, self.server.now(), self._take, self._keep)
 
+    def handle_read(self) -> None:
+        try:
+            data = self.recv(self.adj.recv_bytes)
+        except BlockingIOError:
+            return  # the event was of the connection that had this descriptor before
+        except OSError as error:
+            logger.error("what a client sends could not be read: %s", error)
+            self.handle_close()
+            return
+        if data:
+            self.last_activity = self.server.now()
+            self.received(data)
+        else:
+            self.connected = False  # the client has left
+
     def recv(self, buffer_size: int) -> bytes:
         size = LARGE_READ_BYTES if self._large_body or self.lingers_until else SMALL_READ_BYTES
         return bytes(super().recv(size))
 
     @property
     def _large_body(self) -> LargeBody | None:
-        return self.request.large_body if self.request is not None else None
+        request = self.request  # in a worker thread: the next moment it may be another one
+        return request.large_body if request is not None else None
 
     def _take(self, reception: Reception, length: int) -> LargeBody:
         """Begin to take a large body."""
@@ -160,7 +178,24 @@ class Channel(Lingering):
         """Nobody waits for the rest of the request that is on its way."""
         request, self.request = self.request, None
         if request is not None:
-            request.close()
+            if request.large_body is None:
+                request.close()
+            else:
+                self._log_cut(request)
+                request.large_body.close()
+
+    def _log_cut(self, request: Parser) -> None:
+        """The application never sees a request whose body has not come whole, so it cannot log it."""
+        facts = {
+            "method": request.command,
+            "path": request.path,
+            "length": request.content_length,
+            "bytes": request.body_bytes_received,
+            "address": self.addr[0],
+        }
+        line = " ".join(f"{name}={value}" for name, value in facts.items())
+        message = "a body was cut off"
+        logger.info("%s: %s", message, line, extra={"fields": {"message": message, **facts}})
 
     def handle_expt(self) -> None:
         self.handle_close()  # urgent data, which HTTP has not: it would be reported on every turn
@@ -188,9 +223,7 @@ class Channel(Lingering):
             return request.began + config.header_timeout
         waits_since, slowest = self.last_activity, float(config.header_timeout)
         if (body := request.large_body) is not None:
-            if not body.waits_for_client:
-                return float("inf")
-            waits_since = max(waits_since, body.idle_since)
+            waits_since = max(waits_since, body.idle_since) if body.waits_for_client else self.server.now()
             slowest += body.busy_seconds
         slowest += request.body_bytes_received / config.body_rate
         return min(waits_since + config.keep_alive, float(request.began + slowest))

@@ -4,6 +4,7 @@ import errno
 import logging
 import socket
 import time
+from itertools import islice
 
 from waitress import wasyncore
 from waitress.server import TcpWSGIServer
@@ -35,7 +36,7 @@ class Listener(TcpWSGIServer):
     @staticmethod
     def now() -> float:
         """The clock of all deadlines, in seconds."""
-        return time.time()
+        return time.monotonic()
 
     def pull_trigger(self) -> None:
         if isinstance(self._map, PollLoop):  # in the other one, channels change their interest themselves
@@ -79,11 +80,13 @@ class Listener(TcpWSGIServer):
         idle = [channel for channel in self.active_channels.values() if channel.is_idle]
         idle = [channel for channel in idle if channel.last_activity < before]
         idle.sort(key=lambda channel: channel.last_activity)
-        for channel in idle[: max(1, self.adj.connection_limit // 50)]:
+        unused = (channel for channel in idle if not channel.has_unread)
+        closed = list(islice(unused, max(1, self.adj.connection_limit // 50)))
+        for channel in closed:
             channel.handle_close()
-        if not idle:
+        if not closed:
             self._pause("all connections are in use")
-        return bool(idle)
+        return bool(closed)
 
     def _pause(self, reason: str) -> None:
         self._accepts_after = self.now() + PAUSE_SECONDS

@@ -55,9 +55,12 @@ class EpollLoop(dict[int, Dispatcher]):
         self._arm_added()
         for listener in self._listening:
             self.rearm(listener)  # whether there is room for another connection
-        for descriptor, event in self._epoll.poll(timeout):
-            dispatcher = self.get(descriptor)
-            if dispatcher is None:  # closed by an event before this one
+        # by the time that an event is dealt with, its descriptor may be another connection's
+        events = [
+            (descriptor, self.get(descriptor), event) for descriptor, event in self._epoll.poll(timeout)
+        ]
+        for descriptor, dispatcher, event in events:
+            if dispatcher is None or self.get(descriptor) is not dispatcher:  # closed by an event before
                 continue
             wasyncore.readwrite(dispatcher, event)
             self.rearm(dispatcher)

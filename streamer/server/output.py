@@ -46,6 +46,7 @@ class FileChannel(HTTPChannel):
     """
 
     _is_corked = False
+    _last_activity: float
     _workers = 0
     """Worker threads that write answers: for a moment two, when the loop without epoll brings the next
     request before the thread of the last one has let go."""
@@ -53,6 +54,15 @@ class FileChannel(HTTPChannel):
     def __init__(self, server: Any, connection: socket.socket, address: Any, settings: Any, map: Any) -> None:  # noqa: A002 - waitress' word
         super().__init__(server, connection, address, settings, map=map)
         self._uses_sendfile = hasattr(os, "sendfile") and settings.config.fast_paths
+
+    @property
+    def last_activity(self) -> float:
+        """When something was read or sent, by the clock of all deadlines."""
+        return self._last_activity
+
+    @last_activity.setter
+    def last_activity(self, moment: float) -> None:
+        self._last_activity = self.server.now()  # waitress has the wall clock, which somebody may set
 
     def writable(self) -> bool:
         return not self._workers and bool(super().writable())

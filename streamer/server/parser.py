@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.utilities import BadRequest, Error
+from waitress.utilities import Error
 
 from streamer.admission import MAX_SMALL_BODY_BYTES, Head, Reception
 from streamer.errors import BodyTooLarge, StreamerError
@@ -67,11 +67,7 @@ class Parser(HTTPRequestParser):
         return self.error is not None or self.refusal is not None
 
     def received(self, data: bytes) -> int:
-        try:
-            consumed = int(super().received(data))
-        except ValueError:  # a target such as "http://[", a Content-Length of thousands of digits
-            self.error = BadRequest("the head of the request is malformed")
-            self.completed = True
+        consumed = int(super().received(data))
         if self.is_refused:
             return len(data)
         if self.chunked and self.body_bytes_received > MAX_SMALL_BODY_BYTES:
@@ -89,7 +85,10 @@ class Parser(HTTPRequestParser):
         return self.completed or (self.large_body is not None and not self.large_body.is_expecting)
 
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a target such as "http://[", a Content-Length of thousands of digits
+            raise ParsingError("the head of the request is malformed") from error
         self._require_version()
         if self.error is None:
             self._require_host()
@@ -179,7 +178,5 @@ class Parser(HTTPRequestParser):
     def close(self) -> None:
         if self.large_body is None:
             super().close()
-        elif self.large_body.is_over:
-            self.large_body.reception.close()  # this is the worker thread that has answered
         else:
             self.large_body.close()

@@ -18,6 +18,7 @@ logger = logging.getLogger("streamer.server")
 CODES = {
     400: "bad_request",
     408: "request_timeout",
+    413: "body_too_large",
     431: "header_fields_too_large",
     500: "internal_error",
     501: "not_implemented",
@@ -51,10 +52,7 @@ class Task(WSGITask):
     response_headers: list[tuple[str, str]]
 
     def execute(self) -> None:
-        if self.request.refusal is not None:
-            self.channel.will_linger = True
-            self.set_close_on_finish()
-        elif self.channel.server.is_draining:
+        if self.request.refusal is not None or self.channel.server.is_draining:
             self.set_close_on_finish()
         super().execute()
 
@@ -126,5 +124,4 @@ class ProblemTask(ErrorTask):
         self.response_headers.append(("X-Request-Id", request_id))
         self.set_close_on_finish()
         self.content_length = len(body)
-        self.channel.will_linger = True
         self.write(b"" if self.request.command == "HEAD" else body)

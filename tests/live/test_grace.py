@@ -92,6 +92,8 @@ def test_what_is_in_flight_comes_to_its_end(start_server: StartServer, held: Exi
     answer = uploader.answer()
     assert (answer.status, answer.headers["connection"]) == (201, "close")
     assert uploader.is_closed_by_server()
+    for wire in (idle, asking, viewer, uploader):
+        wire.close()
     began = time.monotonic()
     server.wait()
     assert time.monotonic() - began < SOON

@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -193,6 +194,20 @@ def test_who_asks_for_it_gets_the_end_of_the_connection(wire: Wire, version: str
     answer = wire.answer()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     assert wire.is_closed_by_server()
+
+
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_what_comes_behind_the_last_request_does_not_cut_its_answer(
+    server: Server, path: str, film: bytes, behind: bytes
+) -> None:
+    token = f"Authorization: Bearer {server.api.token}"
+    with server.wire(receive_buffer=64 * 1024) as wire:
+        wire.send(_head(f"GET {path} HTTP/1.1", HOST, token, "Connection: close"))
+        answer = wire.head()
+        wire.send(behind)
+        time.sleep(0.3)  # it is there before the answer has left
+        assert wire.read(int(answer.headers["content-length"])) == film
+        assert wire.is_closed_by_server()
 
 
 def test_http_1_0_ends_with_the_answer_unless_asked(server: Server, path: str, film: bytes) -> None:

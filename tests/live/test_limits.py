@@ -1,6 +1,7 @@
 """What one client may cost: time, connections, descriptors, memory. Small settings make it short."""
 
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -130,8 +131,11 @@ def test_a_body_that_pauses_for_too_long_is_ended(
     server.assert_consistent()
 
 
+@pytest.mark.parametrize("pause", [0.1, 0.4])
 @pytest.mark.parametrize("kind", ["video", "json"])
-def test_a_body_that_is_too_slow_is_ended(start_server: StartServer, held: ExitStack, kind: str) -> None:
+def test_a_body_that_is_too_slow_is_ended(
+    start_server: StartServer, held: ExitStack, kind: str, pause: float
+) -> None:
     server = start_server(STREAMER_HEADER_TIMEOUT="1", STREAMER_BODY_RATE="100000", STREAMER_KEEP_ALIVE="60")
     wire = held.enter_context(server.wire())
     if kind == "video":
@@ -139,11 +143,12 @@ def test_a_body_that_is_too_slow_is_ended(start_server: StartServer, held: ExitS
         wire.send(video_bytes(100))
     else:
         wire.request("POST", "/api/auth/login", {"Content-Type": "application/json", "Content-Length": "900"})
-    for _ in range(100):  # a byte now and then
+    for _ in range(30):  # a byte now and then, and nothing else that happens
         if _is_readable(wire):
             break
         wire.send(b" ")
-        time.sleep(0.1)
+        time.sleep(pause)
+    assert _is_readable(wire), "it is told in time"
     wire.answer().assert_problem(408, "request_timeout")
     assert wire.is_closed_by_server()
     eventually(lambda: server.incoming() == [], "nothing is left of it")
@@ -159,6 +164,23 @@ def test_a_body_that_is_fast_enough_may_take_its_time(start_server: StartServer,
         wire.send(data[first : first + 10_000])
         time.sleep(0.3)
     assert wire.answer().status == 201
+
+
+def test_room_is_made_among_those_who_want_nothing(start_server: StartServer, held: ExitStack) -> None:
+    server = start_server(STREAMER_CONNECTIONS="2")
+    busy, idle = (held.enter_context(server.wire()) for _ in range(2))
+    for wire in (busy, idle):
+        wire.send(HEALTH)
+        assert wire.answer().status == 200
+    time.sleep(1.2)
+    server.signal(signal.SIGSTOP)  # so that both come at the same moment, in this order
+    new = held.enter_context(server.wire())
+    new.send(HEALTH)
+    busy.send(HEALTH)
+    server.signal(signal.SIGCONT)
+    assert new.answer().status == 200
+    assert busy.answer().status == 200
+    assert idle.is_closed_by_server()
 
 
 @pytest.mark.parametrize(

@@ -285,9 +285,9 @@ def test_a_client_that_waits_for_us_is_not_the_one_that_is_slow(
         [channel] = running.listener.active_channels.values()
         eventually(lambda: channel.request is not None, "its head has come")
         channel.request.began -= 60
-        channel.last_activity -= 60
+        channel._last_activity -= 60
         channel.request.large_body._busy_since -= 60
-        assert channel.deadline() == float("inf")
+        assert channel.deadline() > running.listener.now()
         may_open.set()
         assert wire.head().status == 100
         assert channel.deadline() > running.listener.now()
