@@ -43,7 +43,7 @@ def _grace(text: str) -> int:
 
 
 def _body_rate(text: str) -> int:
-    return _whole_number(text, "a whole number of bytes per second, such as 500", low=1)
+    return _whole_number(text, "a whole number of bytes per second from 1 on, such as 500", low=1)
 
 
 def _byte_count(text: str) -> int:

@@ -15,6 +15,7 @@ from streamer.database import Database
 from streamer.errors import MalformedRequest
 from streamer.protocol import forwarded
 from streamer.resources.bodies import head_of
+from streamer.resources.receptions import RECEPTION
 
 logger = logging.getLogger("streamer.access")
 
@@ -31,7 +32,8 @@ class LogEntry:
     """One line of the access log, written when the answer has left or its client has."""
 
     def __init__(self, req: falcon.Request, request_id: str) -> None:
-        self._started = time.monotonic()
+        taken = req.env.get(RECEPTION)  # by our server, before the application was called
+        self._started = time.monotonic() if taken is None else taken.began
         self._req = req
         self.request_id = request_id
         self.status = 0

@@ -5,6 +5,7 @@ that the bytes land once, in the file that becomes the video; under the others
 the resource feeds it from ``wsgi.input``.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class VideoReception:
         self._head = head
         self._claims = claims
         self._held = ExitStack()
+        self.began = time.monotonic()
         self.details: dict[str, Any] = _details(head)
 
     def open(self) -> None:

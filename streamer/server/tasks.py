@@ -118,6 +118,8 @@ class ProblemTask(ErrorTask):
         line = " ".join(f"{name}={value}" for name, value in facts.items())
         logger.info("refused: %s %s", error.body, line, extra={"fields": {"message": error.body, **facts}})
         detail = DETAILS.get(error.body, error.body)
+        if error.code == 431:
+            detail = f"the head of the request has more than {self.channel.adj.config.header_bytes} bytes"
         body = json.dumps(document(error.code, CODES[error.code], detail)).encode() + b"\n"
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", MEDIA_TYPE), ("X-Content-Type-Options", "nosniff")]

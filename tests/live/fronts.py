@@ -154,7 +154,8 @@ _COMMANDS: dict[str, Callable[[Place], list[str]]] = {
 class Front:
     """A server in front of one of ours, which speaks TLS with the world."""
 
-    def __init__(self, place: Place, certificate: Certificate) -> None:
+    def __init__(self, program: str, place: Place, certificate: Certificate) -> None:
+        self.program = program
         self.port = place.port
         self.plain_port = place.plain_port
         self.url = f"https://{NAME}:{place.port}"
@@ -205,7 +206,7 @@ def running(program: str, folder: Path, upstream: Server, certificate: Certifica
     try:
         eventually(lambda: _listens(place.port) or process.poll() is not None, f"{program} listens")
         assert process.poll() is None, log_path.read_text()
-        yield Front(place, certificate)
+        yield Front(program, place, certificate)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT_SECONDS)

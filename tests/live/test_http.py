@@ -142,7 +142,7 @@ def test_a_target_in_absolute_form_overrides_the_host(wire: Wire, version: str) 
         (_head("GET /health HTTP/1.1", "Host:"), 200),
         (_head("OPTIONS * HTTP/1.1", HOST), 404),
         (_head("GET /health HTTP/1.1", "Host: a b"), 400),
-        (_head("BREW /health HTTP/1.1", HOST), 400),
+        (_head("BREW /health HTTP/1.1", HOST), 405),
         (_head("GET /health HTTP/1.1", HOST, "Expect: 100-continue"), 200),
         (_head("GET /health HTTP/1.1", HOST, "Expect: 100-continue", "Content-Length: 0"), 200),
         (_head("GET /health HTTP/1.1", HOST, "Expect: the unexpected"), 200),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamer.config import Config
+from streamer.server.settings import DESCRIPTORS_PER_CONNECTION, OTHER_DESCRIPTORS
 from tests.live.fronts import DEPLOY
 from tests.live.harness import ROOT, Server, require
 
@@ -51,6 +52,12 @@ def test_all_that_the_image_is_built_from_is_there() -> None:
     setup.read(ROOT / "setup.cfg")
     wanted = {setup["metadata"]["license_files"], setup["metadata"]["long_description"].split()[1]}
     assert wanted | {"pyproject.toml", "setup.cfg", "streamer"} == set(copied)
+
+
+def test_the_unit_lets_it_open_as_many_files_as_its_connections_take() -> None:
+    [limit] = re.findall("(?m)^LimitNOFILE=([0-9]+)$", UNIT)
+    needed = Config().connections * DESCRIPTORS_PER_CONNECTION + OTHER_DESCRIPTORS
+    assert int(limit) >= needed
 
 
 def test_the_container_is_not_root_and_owns_its_data_folder() -> None:
