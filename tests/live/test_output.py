@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.live.conftest import StartServer
-from tests.live.harness import MIB, Background, Server, eventually, needs_proc, stream_path
+from tests.live.harness import MIB, Server, eventually, needs_proc, stream_path
 
 pytestmark = needs_proc
 
@@ -65,28 +65,6 @@ def test_clients_that_reset_in_the_middle_leave_no_descriptor(
             viewer.reset()
     eventually(lambda: not cinema.open_media(), "nobody has the film open")
     eventually(lambda: cinema.open_sockets() == 1, "nobody is connected")
-
-
-def test_greedy_viewers_leave_the_others_their_turn(cinema: Server, film: bytes) -> None:
-    path = stream_path(cinema.api.upload(film))
-    until = time.monotonic() + 2
-
-    def watch() -> int:
-        count = 0
-        with cinema.wire() as wire:
-            while time.monotonic() < until:
-                wire.request("GET", path, cinema.api.headers)
-                assert wire.answer().body == film
-                count += 1
-        return count
-
-    greedy = [Background(watch) for _ in range(2)]
-    answered = 0
-    while time.monotonic() < until:
-        assert cinema.api.get("/health", timeout=10).status == 200
-        answered += 1
-    assert answered >= 3
-    assert all(viewer.outcome() for viewer in greedy)
 
 
 def test_expecting_clients_that_vanish_are_no_error(cinema: Server) -> None:

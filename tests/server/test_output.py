@@ -75,6 +75,18 @@ def test_a_head_waits_for_the_file_behind_it(run: Run, sent: list[Sent], fast_pa
         assert not sent[-1][2], "what comes after a file is not kept back"
 
 
+def test_a_greedy_viewer_leaves_the_others_their_turn(run: Run, sent: list[Sent]) -> None:
+    running = run()
+    data = video_bytes(12 * MIB)
+    path = running.video(data)
+    with running.wire() as wire:
+        wire.request("GET", path, running.api.headers)
+        assert wire.answer().body == data
+    sizes = [size for _, size, _ in sent]
+    assert len(sizes) > 3
+    assert max(sizes) <= 4 * MIB
+
+
 def test_a_large_file_leaves_in_full_segments(run: Run, sent: list[Sent]) -> None:
     running = run()
     data = video_bytes(MIB)
