@@ -98,8 +98,8 @@ def _start_program(site: Site, group: Group, *command: str | Path) -> Endpoint:
     return _files(port)
 
 
-def _python(name: str) -> Callable[[Site, Group], Endpoint]:
-    return lambda site, group: _start_program(site, group, sys.executable, PROGRAMS / f"{name}.py")
+def _python(name: str, *kind: str) -> Callable[[Site, Group], Endpoint]:
+    return lambda site, group: _start_program(site, group, sys.executable, PROGRAMS / f"{name}.py", *kind)
 
 
 def _packages(*names: str) -> Callable[[], str]:
@@ -227,12 +227,12 @@ PEERS = (
         "falcon-static",
         "Falcon's static route on stock waitress, 8 threads as ours, no log",
         _packages("falcon", "waitress"),
-        _python("falcon_files"),
+        _python("waitress_files", "falcon"),
     ),
     Peer(
         "whitenoise",
         "WhiteNoise on stock waitress, 8 threads as ours, no log",
         _packages("whitenoise", "waitress"),
-        _python("whitenoise_files"),
+        _python("waitress_files", "whitenoise"),
     ),
 )
