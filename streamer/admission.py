@@ -58,46 +58,42 @@ class Admission:
         self._router = router
         self._access_tokens = access_tokens
 
-    def decide(self, resource: object, head: Head) -> Claims | None:
-        """Whose request this says it is, None for anybody's at a public resource.
-
-        Raises NotAuthenticated, MethodNotAllowed, BodyTooLarge, or what the rule for the body raises.
-        """
-        if head.method == "OPTIONS":
-            _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
+    def claims(self, resource: object, head: Head) -> Claims | None:
+        """Whose request this says it is, None for anybody's at a public resource. Raises NotAuthenticated."""
+        if getattr(resource, "public", False) or head.method == "OPTIONS":
             return None
-        claims = None if getattr(resource, "public", False) else self._claims(head)
-        if not hasattr(resource, f"on_{head.method.lower()}"):
-            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
+        scheme, _, token = (head.authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
+        return self._access_tokens.read(token.strip())
+
+    def check(self, resource: object, head: Head) -> None:
+        """Judge the body by its head. Raises MethodNotAllowed, BodyTooLarge, or what its rule raises."""
         rule = _rule(resource, head)
-        if rule is None:
+        if rule is not None:
+            rule.check(head)
+        elif head.method == "OPTIONS" or hasattr(resource, f"on_{head.method.lower()}"):
             _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
         else:
-            rule.check(head)
-        return claims
+            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
 
     def early(self, path: str, head: Head) -> Reception | None:
         """Decide on a request to a path (as WSGI has it) whose body has not been taken yet.
 
-        Gives what takes a large body; None leaves a small one to the server. Raises NotFound, or
-        as ``decide`` does.
+        Gives what takes a large body; None leaves a small one to the server. Raises NotFound, or as
+        ``claims`` and ``check`` do.
         """
         resource = self._resource(path)
         if resource is None:
             _require_small(head, NotFound("there is nothing at this path"))
             return None
-        claims = self.decide(resource, head)
+        claims = self.claims(resource, head)
+        self.check(resource, head)
         rule = _rule(resource, head)
         if rule is None or claims is None or not hasattr(rule, "begin"):
             return None
         reception: Reception = rule.begin(head, claims)
         return reception
-
-    def _claims(self, head: Head) -> Claims:
-        scheme, _, token = (head.authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
-        return self._access_tokens.read(token.strip())
 
     def _resource(self, path: str) -> object:
         found = self._router.find(path.encode("latin-1", "replace").decode("utf-8", "replace"))

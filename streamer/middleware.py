@@ -56,7 +56,10 @@ class LogEntry:
         }
         facts = ["-" if fact is None else fact for fact in fields.values()]
         facts[1] = quote(self._req.path, safe=_SHOWN_IN_PATHS)
-        logger.info(_LINE, *facts, extra={"fields": fields})
+        if logger.isEnabledFor(logging.INFO):
+            # not by logger.info, which spends as much again on finding out who called it
+            line = (logger.name, logging.INFO, "", 0, _LINE, tuple(facts), None)
+            logger.handle(logger.makeRecord(*line, extra={"fields": fields}))
 
     def _declared_length(self) -> int:
         length = self._req.env.get("CONTENT_LENGTH") or ""
@@ -132,9 +135,11 @@ class Admitted:
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
-        claims = self._admission.decide(resource, head_of(req))
+        head = head_of(req)
+        claims = self._admission.claims(resource, head)
         if claims is not None:
             req.context.claims = claims
             if not (req.method in {"GET", "HEAD"} and hasattr(resource, "reads_by_claims")):
                 req.context.user = user = accounts.user_of(self._database, claims)
                 req.context.username = user.username
+        self._admission.check(resource, head)
