@@ -107,8 +107,9 @@ def _measure_idle(run: Run) -> Rows:
     request = run.endpoint.request("GET", run.endpoint.small)
     with _probe(run) as probe, idle.Crowd(run.endpoint.port, request, 2000 // run.options.scale) as crowd:
         with counted(run) as figures:
-            probe.begin()
             time.sleep(run.options.long_seconds)
+        probe.begin()
+        time.sleep(run.options.long_seconds)
         figures |= _waits(probe)
         figures["answered"] = crowd.answered
         figures["still open"] = crowd.still_open()
@@ -149,8 +150,8 @@ SCENARIOS = (
     ),
     Scenario(
         "idle",
-        "2,000 idle connections: the wait for something small meanwhile",
-        ("p99 ms", "p50 ms", "errors", "answered", "still open", "server CPU", "RSS MB"),
+        "2,000 idle connections: their cost, and then the wait for something small",
+        ("server CPU", "p99 ms", "p50 ms", "errors", "answered", "still open", "RSS MB"),
         _measure_idle,
     ),
     Scenario(
@@ -177,7 +178,7 @@ SCENARIOS = (
     Scenario(
         "refused",
         "An upload of 10 GiB without credentials: until the answer has come",
-        ("seconds", "taken MiB", "written MiB", "left MiB", "status", "server seconds"),
+        ("seconds", "sent MiB", "written MiB", "left MiB", "status", "server seconds"),
         uploads.measure_refused,
         lambda peer: bool(peer.uploads),
     ),

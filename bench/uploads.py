@@ -107,7 +107,7 @@ def measure_refused(run: Run) -> Rows:
         started = time.perf_counter()
         head, sent = _push(endpoint.port, request, size, run.options.patience_seconds)
         figures["seconds"] = time.perf_counter() - started
-    figures["taken MiB"] = sent / MIB
+    figures["sent MiB"] = sent / MIB
     figures["written MiB"] = figures["written"] / MIB
     figures["left MiB"] = (_stored_bytes(run) - before) / MIB
     figures["status"] = head.status if head else 0
