@@ -305,3 +305,47 @@ def test_a_client_that_waits_for_us_is_not_the_one_that_is_slow(
         assert channel.deadline() > running.listener.now()
         wire.send(data)
         assert wire.answer().status == 201
+
+
+def _application(status: str, fields: list[tuple[str, str]], chunks: list[bytes]) -> Any:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response(status, fields)
+        return chunks
+
+    return application
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_an_answer_of_unknown_length_ends_with_its_connection(run: Run, version: str) -> None:
+    running = run()
+    running.listener.application = _application("200 OK", [("x-kind", "any")], [b"one", b"", b"two"])
+    with running.wire() as wire:
+        wire.send(f"GET / HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode())
+        head = wire.head()
+        assert (head.headers["connection"], head.headers["x-kind"]) == ("close", "any")
+        assert head.headers.get("transfer-encoding") == ("chunked" if version == "1.1" else None)
+        body = wire.read(MIB)
+    assert body == (b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n" if version == "1.1" else b"onetwo")
+
+
+def test_an_answer_in_one_piece_gets_its_length(run: Run) -> None:
+    running = run()
+    running.listener.application = _application("200 OK", [], [b"whole"])
+    with running.wire() as wire:
+        for _ in range(2):
+            wire.send(HEALTH)
+            assert wire.answer().body == b"whole"
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_an_answer_without_a_body_has_no_length(run: Run, status: str) -> None:
+    running = run()
+    dated = [("Content-Length", "5"), ("Date", "Sat, 21 Nov 2026 12:00:00 GMT")]
+    running.listener.application = _application(status, dated, [])
+    with running.wire() as wire:
+        for _ in range(2):
+            wire.send(HEALTH)
+            answer = wire.answer()
+            assert answer.status == int(status[:3])
+            assert "content-length" not in answer.headers
+            assert answer.headers["date"] == dated[1][1]
