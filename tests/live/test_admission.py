@@ -621,7 +621,7 @@ def test_an_upload_in_flight_ends_before_the_server_does(server: Server) -> None
         answer = wire.answer()
         assert answer.status == 201
         assert_last(answer, wire)
-        stopping.outcome()
+    stopping.outcome()
     assert server.incoming() == []
     assert server.start().api.download(answer.json["id"]) == data
 

@@ -112,6 +112,7 @@ def test_requests_behind_the_one_in_flight_do_not_cut_its_answer(
     assert viewer.read(len(film)) == film
     assert viewer.answer().headers["connection"] == "close"
     assert viewer.is_closed_by_server()
+    viewer.close()
     server.wait()
 
 

@@ -69,8 +69,9 @@ def test_an_empty_folder_is_all_it_needs(start_server: StartServer, tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_status_0_while_a_film_is_watched(
-    server: Server, film: bytes, number: signal.Signals
+    start_server: StartServer, film: bytes, number: signal.Signals
 ) -> None:
+    server = start_server(STREAMER_GRACE="1")
     video_id = server.api.upload(film)
     with server.wire(receive_buffer=128 * 1024) as viewer:
         viewer.request("GET", stream_path(video_id), server.api.headers)
@@ -79,7 +80,8 @@ def test_a_signal_ends_it_with_status_0_while_a_film_is_watched(
     assert server.start().api.download(video_id) == film
 
 
-def test_a_signal_in_the_middle_of_an_upload_leaves_nothing(server: Server) -> None:
+def test_a_signal_in_the_middle_of_an_upload_leaves_nothing(start_server: StartServer) -> None:
+    server = start_server(STREAMER_GRACE="1")
     with server.wire() as wire:
         fields = {"Content-Type": "video/mp4", "Content-Length": str(8 * MIB)}
         wire.request("POST", "/api/videos", server.api.headers | fields)
