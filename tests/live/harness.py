@@ -448,6 +448,14 @@ class Server:
         """The files of ``videos/`` that are open, removed ones too."""
         return [name for name in self.descriptors() if name.startswith(f"{self.data}/videos/")]
 
+    def is_accepting(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            socket.create_connection(self.address).close()
+        except ConnectionError:
+            return False
+        return True
+
     def open_sockets(self) -> int:
         return sum(name.startswith("socket:") for name in self.descriptors())
 

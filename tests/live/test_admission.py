@@ -616,7 +616,7 @@ def test_an_upload_in_flight_ends_before_the_server_does(server: Server) -> None
         wire.send(data[:MIB])
         eventually(lambda: server.incoming() != [], "it has begun")
         stopping = Background(server.stop)
-        eventually(lambda: not _accepts(server), "it takes no more connections")
+        eventually(lambda: not server.is_accepting(), "it takes no more connections")
         wire.send(data[MIB:])
         answer = wire.answer()
         assert answer.status == 201
@@ -624,14 +624,6 @@ def test_an_upload_in_flight_ends_before_the_server_does(server: Server) -> None
     stopping.outcome()
     assert server.incoming() == []
     assert server.start().api.download(answer.json["id"]) == data
-
-
-def _accepts(server: Server) -> bool:
-    try:
-        socket.create_connection(server.address).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 def test_a_server_that_is_killed_leaves_what_the_next_start_removes(server: Server) -> None:

@@ -1,7 +1,6 @@
 """How it ends: what is in flight gets its time, everybody else is sent home."""
 
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,14 +42,6 @@ def _begin_upload(server: Server, held: ExitStack, data: bytes) -> Wire:
     return wire
 
 
-def _refuses(server: Server) -> bool:
-    try:
-        socket.create_connection(server.address).close()
-    except ConnectionError:
-        return True
-    return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_with_nothing_to_do_it_ends_at_once(
     start_server: StartServer, held: ExitStack, number: signal.Signals
@@ -81,7 +72,7 @@ def test_what_is_in_flight_comes_to_its_end(start_server: StartServer, held: Exi
 
     server.signal()
     assert idle.is_closed_by_server()
-    eventually(lambda: _refuses(server), "nobody is let in any more")
+    eventually(lambda: not server.is_accepting(), "nobody is let in any more")
     asking.send(b"\r\n")
     answer = asking.answer()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -108,7 +99,7 @@ def test_requests_behind_the_one_in_flight_do_not_cut_its_answer(
     viewer = _watch(server, held, film)
     viewer.send(HEALTH)
     server.signal()
-    eventually(lambda: _refuses(server), "nobody is let in any more")
+    eventually(lambda: not server.is_accepting(), "nobody is let in any more")
     assert viewer.read(len(film)) == film
     assert viewer.answer().headers["connection"] == "close"
     assert viewer.is_closed_by_server()
@@ -128,7 +119,7 @@ def test_at_last_it_cuts(start_server: StartServer, held: ExitStack, film: bytes
     began = time.monotonic()
     server.signal()
     if how == "a second signal":
-        eventually(lambda: _refuses(server), "it has begun to end")
+        eventually(lambda: not server.is_accepting(), "it has begun to end")
         time.sleep(0.2)
         server.signal(signal.SIGINT)
     server.wait()
