@@ -11,6 +11,7 @@ from streamer.config import Config
 from streamer.database import Database, open_database
 from streamer.middleware import AccessLog, Admitted, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
+from streamer.protocol.sendfile import OFF
 from streamer.resources import auth, errors, media, system, videos
 from streamer.resources.receptions import VideoBody
 from streamer.storage.local import LocalStorage, make_folder
@@ -33,7 +34,7 @@ def create_app(config: Config) -> "Application":
     database = open_database(config.data / DATABASE)
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
     # brings the entries of the folder to the disk
-    storage = LocalStorage(config.data, group_reads=config.sendfile != "off")
+    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
     try:
         cleanup.sweep(database, storage)
     finally:

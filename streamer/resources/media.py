@@ -7,7 +7,7 @@ opened last, and never for an answer that has no body.
 
 import base64
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -75,7 +75,7 @@ class Stream:
 
     def _leave_to_front(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
         """Answer 200 without a byte: the server in front makes a 206 of it where a range was asked for."""
-        self._open(req, video, 0, video.size).close()
+        self._open(req, video, self.storage.open, 0, video.size).close()
         resp.set_header(*handing_over(self.sendfile, video.file_path, self.storage.path(video.file_path)))
         if self.sendfile == X_ACCEL_REDIRECT and req.get_header("Range") is None:
             resp.delete_header("Accept-Ranges")  # nginx adds its own to the whole, and none to a range
@@ -98,7 +98,7 @@ class Stream:
     def _send_slice(
         self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, first: int, length: int
     ) -> None:
-        _hand_over(req, resp, self._open(req, video, first, length))
+        _hand_over(req, resp, self._open(req, video, self.storage.open, first, length))
 
     def _send_ranges(
         self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, ranges: list[ByteRange]
@@ -112,23 +112,17 @@ class Stream:
         resp.status = 206
         resp.content_type = f"multipart/byteranges; boundary={boundary}"
         resp.content_length = length
-        try:
-            body = self.storage.open_segments(video.file_path, segments, req.context.log_entry.close)
-        except FileNotFoundError:
-            self._look_up_again(req, video)
-            raise
-        _hand_over(req, resp, body)
+        _hand_over(req, resp, self._open(req, video, self.storage.open_segments, segments))
 
-    def _open(self, req: falcon.Request, video: StoredVideo, first: int, length: int) -> FileBody:
+    def _open(
+        self, req: falcon.Request, video: StoredVideo, opening: Callable[..., FileBody], *part: object
+    ) -> FileBody:
+        """Open a part of the stored object. Raises NotFound if the video is gone since it was looked up."""
         try:
-            return self.storage.open(video.file_path, first, length, req.context.log_entry.close)
+            return opening(video.file_path, *part, req.context.log_entry.close)
         except FileNotFoundError:
-            self._look_up_again(req, video)
+            access.stored_video(self.database, req.context.claims, video.id)
             raise
-
-    def _look_up_again(self, req: falcon.Request, video: StoredVideo) -> None:
-        """Raise NotFound if the video is gone since it was looked up, and its file is missing for that."""
-        access.stored_video(self.database, req.context.claims, video.id)
 
 
 def _validators(video: StoredVideo) -> Validators:

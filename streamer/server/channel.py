@@ -178,11 +178,9 @@ class Channel(Lingering):
         """Nobody waits for the rest of the request that is on its way."""
         request, self.request = self.request, None
         if request is not None:
-            if request.large_body is None:
-                request.close()
-            else:
+            if request.large_body is not None:
                 self._log_cut(request)
-                request.large_body.close()
+            request.close()
 
     def _log_cut(self, request: Parser) -> None:
         """The application never sees a request whose body has not come whole, so it cannot log it."""

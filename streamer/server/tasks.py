@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from waitress.task import ErrorTask, WSGITask
-from waitress.utilities import build_http_date
 
+from streamer import clock
 from streamer.middleware import REFUSAL
+from streamer.protocol.conditional import format_http_date
 from streamer.resources.errors import MEDIA_TYPE, document
 from streamer.resources.receptions import RECEPTION
 
@@ -18,7 +19,6 @@ logger = logging.getLogger("streamer.server")
 CODES = {
     400: "bad_request",
     408: "request_timeout",
-    413: "body_too_large",
     431: "header_fields_too_large",
     500: "internal_error",
     501: "not_implemented",
@@ -31,11 +31,6 @@ DETAILS = {"Bad URI": "the target of the request is no URI: percent-encode what 
 def _canonical(name: str) -> str:
     """The name of a header field as it is usually written."""
     return "-".join([word.capitalize() for word in name.split("-")])
-
-
-@lru_cache(maxsize=2)
-def _http_date(second: int) -> str:
-    return str(build_http_date(second))
 
 
 class Task(WSGITask):
@@ -64,29 +59,25 @@ class Task(WSGITask):
             environ[RECEPTION] = self.request.large_body.reception
         return environ
 
-    @property
-    def has_body(self) -> bool:
-        return self.status[:3] not in {"204", "304"} and self.status[0] != "1"
-
     def build_response_header(self) -> bytes:
         """The head of the answer: as waitress makes it, but in the application's order and for a fourth."""
         fields = [(_canonical(name), value) for name, value in self.response_headers]
         given = {name for name, _ in fields}
-        has_length = "Content-Length" in given and self.has_body
-        if not has_length and self.has_body and self.content_length is not None:
-            fields.append(("Content-Length", str(self.content_length)))
-            has_length = True
-        elif not self.has_body:
+        has_body: bool = self.has_body
+        if not has_body:
             fields = [field for field in fields if field[0] != "Content-Length"]
+        elif "Content-Length" not in given and self.content_length is not None:
+            fields.append(("Content-Length", str(self.content_length)))
         self.response_headers = fields
-        self._settle_connection(has_length)
+        # where the application gives the length, waitress has read it
+        self._settle_connection(has_body, has_length=has_body and self.content_length is not None)
         if "Date" not in given:
-            fields.append(("Date", _http_date(int(self.start_time))))
+            fields.append(("Date", format_http_date(clock.now().replace(microsecond=0))))
         fields.append(("Server", self.channel.adj.ident))
         head = "".join([f"{name}: {value}\r\n" for name, value in fields])
         return f"HTTP/{self.version} {self.status}\r\n{head}\r\n".encode("latin-1")
 
-    def _settle_connection(self, has_length: bool) -> None:
+    def _settle_connection(self, has_body: bool, has_length: bool) -> None:
         """Whether the connection is kept, and where the answer ends (RFC 9112, section 6.3)."""
         asked = self.request.headers.get("CONNECTION", "").lower()
         if self.version == "1.0":
@@ -95,7 +86,7 @@ class Task(WSGITask):
             else:
                 self.set_close_on_finish()
             return
-        if not has_length and self.has_body:
+        if not has_length and has_body:
             self.response_headers.append(("Transfer-Encoding", "chunked"))
             self.chunked_response = True
         if asked == "close" or not has_length:
