@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -94,42 +94,45 @@ def _ask(connection: socket.socket, request: bytes) -> bool:
     return not head.is_last
 
 
-def _measure(port: int, request: bytes, latencies: list[float]) -> int:
-    """Ask until ``_Stop`` is raised; how many requests had no answer in time."""
+def _measure(port: int, request: bytes) -> Seen:
+    """Ask until ``_Stop`` is raised, which can happen between any two of these lines."""
+    latencies: list[float] = []
     errors = 0
+    asked: float | None = None
     connection: socket.socket | None = None
-    while True:
-        started = time.perf_counter()
-        is_kept = False
-        try:
-            connection = connection or wire.connect(port, PATIENCE_SECONDS)
-            is_kept = _ask(connection, request)
-            latencies.append(time.perf_counter() - started)
-        except (OSError, wire.BadAnswer):
-            errors += 1
-            latencies.append(PATIENCE_SECONDS)
-        except _Stop:  # with a request under way, which has waited for so long at least
-            latencies.append(time.perf_counter() - started)
-            return errors + (latencies[-1] > LATE_SECONDS)
-        if connection and not is_kept:
-            connection.close()
-            connection = None
-        try:
+    try:
+        while True:
+            asked = time.perf_counter()
+            is_kept = False
+            try:
+                connection = connection or wire.connect(port, PATIENCE_SECONDS)
+                is_kept = _ask(connection, request)
+                waited = time.perf_counter() - asked
+            except (OSError, wire.BadAnswer):
+                errors += 1
+                waited = PATIENCE_SECONDS
+            asked = None
+            latencies.append(waited)
+            if connection and not is_kept:
+                connection.close()
+                connection = None
             time.sleep(PAUSE_SECONDS)
-        except _Stop:
-            return errors
+    except _Stop:
+        if asked is not None:  # a request is under way, which has waited for so long at least
+            latencies.append(time.perf_counter() - asked)
+            errors += latencies[-1] > LATE_SECONDS
+    return Seen(latencies, errors)
 
 
 def main() -> None:
     """Measure until SIGTERM; print the result."""
-    latencies: list[float] = []
     with contextlib.suppress(PermissionError):
         os.nice(-10)  # the wait for a processor beside the other clients is not the server's
     signal.signal(signal.SIGTERM, _raise_stop)
     print(flush=True)
     sys.stdin.readline()
-    errors = _measure(int(sys.argv[1]), bytes.fromhex(sys.argv[2]), latencies)
-    print(json.dumps({"latencies": latencies, "errors": errors}))
+    seen = _measure(int(sys.argv[1]), bytes.fromhex(sys.argv[2]))
+    print(json.dumps(asdict(seen)))
 
 
 if __name__ == "__main__":
