@@ -11,9 +11,18 @@ from typing import NamedTuple, Protocol
 
 import falcon
 
-from streamer.errors import BodyTooLarge, MethodNotAllowed, NotAuthenticated, NotFound, StreamerError
+from streamer.errors import (
+    BodyTooLarge,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    StreamerError,
+)
+from streamer.protocol.resumption import Field
 from streamer.tokens import AccessTokens, Claims
 
+OVERRIDES = ("PATCH", "DELETE")
 MAX_SMALL_BODY_BYTES = 64 * 1024  # the most that is taken from a stranger
 
 
@@ -22,10 +31,19 @@ class Head(NamedTuple):
 
     method: str
     query: str
-    authorization: str | None
-    content_type: str | None
     content_length: int | None
     """In bytes; None where it is not declared."""
+
+    is_chunked: bool
+    """Whether the end of a body without a declared length shows: a cut one does not look whole then."""
+
+    field: Field
+    """Gives a header field."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type of the body with its parameters, as it came."""
+        return self.field("Content-Type")
 
     @property
     def media_type(self) -> str:
@@ -34,7 +52,15 @@ class Head(NamedTuple):
 
 
 class Reception(Protocol):
-    """Takes a large body as it comes: ``open`` once, ``feed`` in order; ``close`` at any time and again."""
+    """Takes a large body as it comes: ``open`` once, ``feed`` in order; ``close`` at any time and again.
+
+    One that makes something that can be resumed may have ``announcement(base)`` as well: the header
+    fields of the interim response 104 that tells the client so, or None; ``base`` is the URL of the
+    application's root.
+    """
+
+    began: float
+    """The monotonic time when its request arrived, in seconds."""
 
     def open(self) -> None: ...
     def feed(self, data: bytes) -> None: ...
@@ -44,7 +70,8 @@ class Reception(Protocol):
 class BodyRule(Protocol):
     """What one method of a resource takes. ``bodies`` of the resource maps methods to their rules.
 
-    A rule for large bodies has ``begin(head, claims)`` as well, which gives a ``Reception``.
+    A rule for large bodies has ``begin(head, claims, **params)`` as well, which gives a ``Reception``;
+    ``params`` are those of the path.
     """
 
     def check(self, head: Head) -> None:
@@ -62,7 +89,7 @@ class Admission:
         """Whose request this says it is, None for anybody's at a public resource. Raises NotAuthenticated."""
         if getattr(resource, "public", False) or head.method == "OPTIONS":
             return None
-        scheme, _, token = (head.authorization or "").partition(" ")
+        scheme, _, token = (head.field("Authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
             raise NotAuthenticated("an access token is needed: Authorization: Bearer …", presented=False)
         return self._access_tokens.read(token.strip())
@@ -75,7 +102,7 @@ class Admission:
         elif head.method == "OPTIONS" or hasattr(resource, f"on_{head.method.lower()}"):
             _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
         else:
-            raise MethodNotAllowed([*sorted(falcon.routing.map_http_methods(resource)), "OPTIONS"])
+            raise MethodNotAllowed(sorted({*falcon.routing.map_http_methods(resource), "OPTIONS"}))
 
     def early(self, path: str, head: Head) -> Reception | None:
         """Decide on a request to a path (as WSGI has it) whose body has not been taken yet.
@@ -83,7 +110,7 @@ class Admission:
         Gives what takes a large body; None leaves a small one to the server. Raises NotFound, or as
         ``claims`` and ``check`` do.
         """
-        resource = self._resource(path)
+        resource, params = self._find(path)
         if resource is None:
             _require_small(head, NotFound("there is nothing at this path"))
             return None
@@ -92,12 +119,25 @@ class Admission:
         rule = _rule(resource, head)
         if rule is None or claims is None or not hasattr(rule, "begin"):
             return None
-        reception: Reception = rule.begin(head, claims)
+        reception: Reception = rule.begin(head, claims, **params)
         return reception
 
-    def _resource(self, path: str) -> object:
+    def _find(self, path: str) -> tuple[object, dict[str, str]]:
         found = self._router.find(path.encode("latin-1", "replace").decode("utf-8", "replace"))
-        return found and found[0]
+        return (found[0], found[2]) if found else (None, {})
+
+
+def effective_method(method: str, override: str | None) -> str:
+    """The method of a request whose client can send no other than POST. Raises MalformedRequest.
+
+    ``override`` is the field X-HTTP-Method-Override, which tus asks for.
+    """
+    if method != "POST" or override is None:
+        return method
+    if override.upper() not in OVERRIDES:
+        wanted = " or ".join(OVERRIDES)
+        raise MalformedRequest("bad_method_override", f"X-HTTP-Method-Override has to be {wanted}")
+    return override.upper()
 
 
 def _rule(resource: object, head: Head) -> BodyRule | None:

@@ -8,14 +8,16 @@ import falcon
 from streamer import cleanup
 from streamer.admission import Admission
 from streamer.config import Config
-from streamer.database import Database, open_database
-from streamer.middleware import AccessLog, Admitted, SafeHeaders, ValidHost
+from streamer.database import open_database
+from streamer.housekeeping import Housekeeping
+from streamer.intake import Intake
+from streamer.middleware import AccessLog, Admitted, CrossOrigin, MethodOverride, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
 from streamer.protocol.sendfile import OFF
-from streamer.resources import auth, errors, media, system, videos
+from streamer.resources import auth, errors, media, system, uploads, videos
 from streamer.resources.receptions import VideoBody
+from streamer.resources.representations import root_url
 from streamer.storage.local import LocalStorage, make_folder
-from streamer.storage.space import Space
 from streamer.tokens import AccessTokens, load_secret
 
 if TYPE_CHECKING:
@@ -35,18 +37,16 @@ def create_app(config: Config) -> "Application":
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
     # brings the entries of the folder to the disk
     storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
+    intake = Intake(database, storage, config)
     try:
-        cleanup.sweep(database, storage)
+        cleanup.sweep(intake)
     finally:
         database.close()  # a server that forks now must not share the connection
-    routes = _routes(config, database, storage, access_tokens)
-    return Application(config, routes, database, access_tokens)
+    return Application(config, _routes(intake, access_tokens), intake, access_tokens)
 
 
-def _routes(
-    config: Config, database: Database, storage: LocalStorage, access_tokens: AccessTokens
-) -> dict[str, object]:
-    video_body = VideoBody(database, config, storage, Space(config.data, config.min_free_bytes))
+def _routes(intake: Intake, access_tokens: AccessTokens) -> dict[str, object]:
+    config, database, storage = intake.config, intake.database, intake.storage
     return {
         "/": system.Index(config),
         "/health": system.Health(database, storage),
@@ -56,9 +56,12 @@ def _routes(
         "/api/auth/refresh": auth.Refresh(database, config, access_tokens),
         "/api/auth/logout": auth.Logout(database),
         "/api/auth/me": auth.Me(database, config, access_tokens, storage),
-        "/api/videos": videos.Videos(database, config, video_body),
+        "/api/videos": videos.Videos(database, config, VideoBody(intake)),
         "/api/videos/{video_id}": videos.VideoItem(database, config, storage),
         "/api/videos/{video_id}/stream": media.Stream(database, storage, config.sendfile),
+        "/api/uploads": uploads.Uploads(intake),
+        "/api/uploads/check": uploads.UploadCheck(intake),
+        "/api/uploads/{upload_id}": uploads.UploadItem(intake),
     }
 
 
@@ -66,19 +69,36 @@ class Application:
     """The WSGI callable: a Falcon application behind what concerns every WSGI server."""
 
     def __init__(
-        self, config: Config, routes: dict[str, object], database: Database, access_tokens: AccessTokens
+        self, config: Config, routes: dict[str, object], intake: Intake, access_tokens: AccessTokens
     ) -> None:
         self.config = config
+        self.housekeeping = Housekeeping(intake)
         self.routes = routes
         router = falcon.routing.DefaultRouter()
         self.admission = Admission(router, access_tokens)
-        middleware: list[Any] = [AccessLog(), SafeHeaders(), ValidHost(), Admitted(self.admission, database)]
+        middleware: list[Any] = [
+            AccessLog(),
+            SafeHeaders(),
+            CrossOrigin(config.cors_origins),
+            ValidHost(),
+            MethodOverride(),
+            Admitted(self.admission, intake.database),
+        ]
         self._falcon_app = falcon.App(middleware=middleware, router=router)
         errors.install(self._falcon_app)
         for template, resource in routes.items():
             self._falcon_app.add_route(template, resource)
 
+    def base_url(self, environ: dict[str, str]) -> str | None:
+        """The root of the application in links of an answer to a request; None if its Host is none."""
+        forwarded.resolve(environ, self.config.trusted_proxies)
+        host = environ.get("HTTP_HOST", "")
+        if not forwarded.HOST.fullmatch(host):
+            return None
+        return root_url(self.config, environ["wsgi.url_scheme"], host, environ.get("SCRIPT_NAME", ""))
+
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        self.housekeeping.tick()
         environ = dict(environ)  # the host's own must not change under it
         forwarded.resolve(environ, self.config.trusted_proxies)
         body: Any = self._falcon_app(environ, start_response)

@@ -1,24 +1,69 @@
-"""Removes stored objects that have no video: after a deletion, and at start what a crash left."""
+"""Removes what nobody needs any more: expired uploads, what a crash left, objects whose video is gone."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from peewee import OperationalError, chunked
 
+from streamer import clock, uploads
 from streamer.database import Database
-from streamer.models import Orphan, Video
-from streamer.storage.local import LocalStorage
+from streamer.errors import StreamerError
+from streamer.intake import DIRECT, FINAL, WHOLE, Intake
+from streamer.models import Orphan, Upload, Video
+from streamer.storage.local import INCOMING, LocalStorage
 
 logger = logging.getLogger("streamer")
 
 BATCH = 200  # notes removed in one transaction: each commit waits for the disk
 
 
-def sweep(database: Database, storage: LocalStorage) -> None:
-    """Remove what processes that died have left behind; what live ones work on stays."""
-    for file_path in storage.incoming():
-        _try_to_remove(storage, file_path, is_needed=lambda: False)
-    remove_orphans(database, storage, [row.file_path for row in Orphan.select().execute(database)])
+def sweep(intake: Intake) -> None:
+    """Remove what has expired and what processes that died have left; what live ones work on stays.
+
+    An upload of which all bytes have come is no such thing: it becomes its video. What cannot be
+    done now, because the disk is full or somebody has a file open, is done the next time.
+    """
+    for upload in _interrupted(intake):
+        _try(lambda upload=upload: uploads.finish(intake, upload), f"finish upload {upload.id}")  # type: ignore[misc]
+    _try(lambda: _forget_finished(intake), "forget finished uploads")
+    for upload in _dead(intake):
+        _try(lambda upload=upload: uploads.remove_dead(intake, upload), f"remove upload {upload.id}")  # type: ignore[misc]
+    remove_strays(intake.database, intake.storage)
+    orphans = [row.file_path for row in Orphan.select().execute(intake.database)]
+    remove_orphans(intake.database, intake.storage, orphans)
+
+
+def _try(action: Callable[[], None], what: str) -> None:
+    try:
+        action()
+    except (StreamerError, OSError, OperationalError) as error:
+        logger.warning("cannot %s yet: %s", what, error)
+
+
+def _interrupted(intake: Intake) -> list[Upload]:
+    """Uploads of which all bytes have come, and then something failed."""
+    complete = (Upload.kind == WHOLE) & (Upload.offset == Upload.length)
+    return list(Upload.select().where(Upload.video.is_null(), complete).execute(intake.database))
+
+
+def _forget_finished(intake: Intake) -> None:
+    """Remove the traces of uploads that became videos long ago."""
+    has_expired = (Upload.expires_at <= clock.now()) & Upload.video.is_null(False)
+    Upload.delete().where(has_expired).execute(intake.database)
+
+
+def _dead(intake: Intake) -> list[Upload]:
+    """Uploads that nobody can go on with, unless somebody holds them just now."""
+    cannot_go_on = Upload.kind.in_([DIRECT, FINAL]) | (Upload.expires_at <= clock.now())
+    return list(Upload.select().where(Upload.video.is_null(), cannot_go_on).execute(intake.database))
+
+
+def remove_strays(database: Database, storage: LocalStorage) -> None:
+    """Remove the files in ``incoming/`` that belong to no upload."""
+    for name in storage.incoming():
+        upload = Upload.select().where(Upload.id == name)
+        # bound here and now; it is asked before the next turn
+        _try_to_remove(storage, f"{INCOMING}/{name}", lambda upload=upload: upload.exists(database))  # type: ignore[misc]
 
 
 def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
@@ -39,18 +84,15 @@ def _remove_batch(database: Database, storage: LocalStorage, file_paths: Sequenc
 
 
 def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
-    """Remove an object, unless it has a video or a live process is about to give it one."""
-    # asked before all else: an object that has left incoming/ never goes back
-    if storage.is_staged(file_path):
-        return False
+    """Remove an object, unless it has a video."""
     belongs = Video.select().where(Video.file_path == file_path)
-    return _try_to_remove(storage, file_path, is_needed=lambda: belongs.exists(database))
+    return _try_to_remove(storage, file_path, lambda: belongs.exists(database))
 
 
 def _try_to_remove(storage: LocalStorage, file_path: str, is_needed: Callable[[], bool]) -> bool:
     try:
         with storage.claim(file_path) as claimed:
-            # asked under the lock: whoever published it has committed, or died, before it was free
+            # asked under the lock: whoever had it has committed, or died, before it was free
             if not claimed or is_needed():
                 return False
             storage.delete(file_path)

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import peewee
 
 import streamer
-from streamer import accounts, inputs, logs, server
+from streamer import accounts, housekeeping, inputs, logs, server
 from streamer.app import DATABASE, create_app
 from streamer.config import Config, unknown_settings
 from streamer.database import open_database
 from streamer.errors import ConfigurationError, StreamerError, UsernameTaken
-from streamer.storage.local import make_folder
+from streamer.intake import Intake
+from streamer.protocol.sendfile import OFF
+from streamer.storage.local import LocalStorage, make_folder
 
 logger = logging.getLogger("streamer")
 
@@ -57,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         "--port", help="the port to listen on, 0 for a free one (STREAMER_PORT, default: 8000)"
     )
     serve.set_defaults(run=_serve)
+
+    clean = commands.add_parser(
+        "cleanup",
+        parents=[common],
+        help="remove expired uploads and what a crash left; works while the server runs, which does it too",
+    )
+    clean.set_defaults(run=_clean)
 
     user = commands.add_parser("user", help="look after accounts; works while the server runs")
     user_commands = user.add_subparsers(title="commands", required=True)
@@ -119,6 +128,25 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _clean(config: Config, options: argparse.Namespace) -> int:
+    logs.configure(config.log_format)
+    intake = _existing(config)
+    before = intake.storage.incoming()
+    housekeeping.look_after(intake)
+    left = intake.storage.incoming()
+    print(f"removed {len(set(before) - set(left))} files of uploads, kept {len(left)}")
+    return 0
+
+
+def _existing(config: Config) -> Intake:
+    """The data folder, which has to be there. Raises StreamerError."""
+    path = config.data / DATABASE
+    if not path.exists():
+        raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
+    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
+    return Intake(open_database(path), storage, config)
+
+
 def _add_user(config: Config, options: argparse.Namespace) -> int:
     name = inputs.parse_fields({"name": options.name}, required={"name": inputs.username}, optional={})[
         "name"
@@ -133,10 +161,7 @@ def _add_user(config: Config, options: argparse.Namespace) -> int:
 
 
 def _set_password(config: Config, options: argparse.Namespace) -> int:
-    path = config.data / DATABASE
-    if not path.exists():
-        raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
-    database = open_database(path)
+    database = _existing(config).database
     name = options.name.encode(errors="replace").decode()
     user = accounts.find(database, name)
     if user is None:

@@ -38,6 +38,10 @@ def _seconds(text: str) -> int:
     return _whole_number(text, "a whole number of seconds from 1 to 86400", low=1, high=86_400)
 
 
+def _lifetime(text: str) -> int:
+    return _whole_number(text, "a whole number of seconds from 1 to 31536000", low=1, high=31_536_000)
+
+
 def _grace(text: str) -> int:
     return _whole_number(text, "a whole number of seconds from 0 to 86400", high=86_400)
 
@@ -114,6 +118,16 @@ def _networks(text: str) -> tuple[Network, ...]:
         raise ValueError("addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/8") from error
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(","))
+    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("* or origins with commas between, such as https://app.example.org")
+    return origins
+
+
 def _setting(default: Any, parse: Callable[[str], Any], **options: Any) -> Any:
     return field(default=default, metadata={"parse": parse}, **options)
 
@@ -175,6 +189,12 @@ class Config:
 
     min_free_bytes: int | None = _setting(None, _byte_count)
     """Disk space never used for videos, in bytes; None is 5 % of the disk, at most 2 GiB."""
+
+    upload_ttl: int = _setting(7 * 24 * 3600, _lifetime)
+    """How long an unfinished upload is kept after its last byte, in seconds."""
+
+    cors_origins: tuple[str, ...] = _setting((), _origins)
+    """The origins whose pages may call the API; ``*`` is every one."""
 
     trusted_proxies: tuple[Network, ...] = _setting((), _networks)
     """The proxies whose ``X-Forwarded-*`` fields are believed."""

@@ -90,8 +90,9 @@ class LengthMissing(StreamerError):
 class ClientDisconnected(StreamerError):
     """The client left before its request body was complete."""
 
-    def __init__(self, received: int, expected: int) -> None:
-        super().__init__(f"the body ended after {received} of {expected} bytes")
+    def __init__(self, received: int, expected: int | None = None) -> None:
+        of = "" if expected is None else f" of {expected}"
+        super().__init__(f"the body ended after {received}{of} bytes")
 
 
 class NotFound(StreamerError):
@@ -176,6 +177,63 @@ class InsufficientStorage(StreamerError):
     def __init__(self, available: int) -> None:
         super().__init__(f"the disk has no room for this: {available} bytes are available")
         self.available = available
+
+
+class UploadLocked(StreamerError):
+    """Another request is adding to this upload."""
+
+    retry_after = 1  # seconds
+
+
+class UploadGone(StreamerError):
+    """The upload has expired, or has lost bytes; it has to begin anew."""
+
+
+class UploadNotAppendable(StreamerError):
+    """Nothing can be added to an upload that was put together from others."""
+
+
+class OffsetMismatch(StreamerError):
+    """A request wants to add bytes at another place than where the upload ends."""
+
+    def __init__(self, expected: int, provided: int) -> None:
+        super().__init__(f"the upload has {expected} bytes, and the request goes on from byte {provided}")
+        self.expected = expected
+        self.provided = provided
+
+
+class InconsistentLength(StreamerError):
+    """What is said about the length of an upload does not agree."""
+
+
+class ChecksumMismatch(StreamerError):
+    """The bytes of a request are not those that its checksum is of; none of them was taken."""
+
+    def __init__(self) -> None:
+        super().__init__("the bytes are not those that the checksum is of: send them again")
+
+
+class UnsupportedTusVersion(StreamerError):
+    """A request to an upload speaks no version of tus that we know."""
+
+
+class TooManyUploads(StreamerError):
+    """The account has begun too many uploads that are not finished."""
+
+    retry_after = 3600  # seconds
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the account has {limit} unfinished uploads: finish or delete some of them")
+
+
+class KeyInUse(StreamerError):
+    """The first request with this Idempotency-Key is still running."""
+
+    retry_after = 1  # seconds
+
+
+class KeyReused(StreamerError):
+    """Another request has had this Idempotency-Key."""
 
 
 class PreconditionFailed(StreamerError):

@@ -119,6 +119,21 @@ def _printable(value: object, most: int, allowed: str = "") -> str:
     return given
 
 
+def byte_count(value: object) -> int:
+    """The size of a file in JSON, in bytes."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("must be a whole number of bytes from 1 on")
+    return value
+
+
+def sha256(value: object) -> str:
+    """A SHA-256, in lower case."""
+    given = text(value).lower()
+    if not re.fullmatch("[0-9a-f]{64}", given):
+        raise ValueError("must be 64 hexadecimal digits")
+    return given
+
+
 def identifier(value: str) -> int | None:
     """The id in a path, or None for what cannot be one."""
     if not re.fullmatch(r"[1-9][0-9]{0,18}", value) or int(value) > MAX_ID:

@@ -4,18 +4,18 @@ import logging
 import random
 import re
 import time
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
 import falcon
 
 from streamer import accounts, logs
-from streamer.admission import Admission
+from streamer.admission import Admission, effective_method
 from streamer.database import Database
 from streamer.errors import MalformedRequest
 from streamer.protocol import forwarded
-from streamer.resources.bodies import head_of
-from streamer.resources.receptions import RECEPTION
+from streamer.resources.bodies import RECEPTION, head_of
 
 logger = logging.getLogger("streamer.access")
 
@@ -92,7 +92,10 @@ class AccessLog:
 
 
 class SafeHeaders:
-    """Header fields that are right for JSON; a resource may have said something else."""
+    """Header fields that are right for JSON; a resource may have said something else.
+
+    ``fields`` of a resource are on all its answers, also on those that tell of a failure.
+    """
 
     FIELDS = (
         ("X-Content-Type-Options", "nosniff"),
@@ -104,9 +107,63 @@ class SafeHeaders:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        for name, value in self.FIELDS:
+        for name, value in (*self.FIELDS, *getattr(resource, "fields", ())):
             if resp.get_header(name) is None:
                 resp.set_header(name, value)
+
+
+class CrossOrigin:
+    """Lets pages of other origins call the API (the CORS protocol of the Fetch standard)."""
+
+    ALLOWED = (
+        "Authorization, Content-Disposition, Content-Digest, Content-Type, Idempotency-Key, "
+        "If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range, "
+        "Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, "
+        "Upload-Draft-Interop-Version, Upload-Length, Upload-Metadata, Upload-Offset, "
+        "X-HTTP-Method-Override, X-Request-Id, X-Requested-With"
+    )
+    EXPOSED = (
+        "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Link, Location, "
+        "Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, "
+        "Tus-Resumable, Tus-Version, Upload-Complete, Upload-Concat, Upload-Defer-Length, "
+        "Upload-Expires, Upload-Length, Upload-Limit, Upload-Metadata, Upload-Offset, "
+        "Video-Location, WWW-Authenticate, X-Request-Id"
+    )
+    METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
+    PREFLIGHT_SECONDS = "7200"  # the most that Chromium believes
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = origins
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        if not self._origins:
+            return
+        is_open = "*" in self._origins
+        if not is_open:
+            resp.append_header("Vary", "Origin")
+        origin = req.get_header("Origin")
+        if origin is None or not (is_open or origin in self._origins):
+            return
+        # never credentials and "*": then any page could act for whoever looks at it
+        resp.set_header("Access-Control-Allow-Origin", "*" if is_open else origin)
+        if not is_open:
+            resp.set_header("Access-Control-Allow-Credentials", "true")
+        if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method") is not None:
+            resp.set_header("Access-Control-Allow-Methods", self.METHODS)
+            resp.set_header("Access-Control-Allow-Headers", self.ALLOWED)
+            resp.set_header("Access-Control-Max-Age", self.PREFLIGHT_SECONDS)
+        else:
+            resp.set_header("Access-Control-Expose-Headers", self.EXPOSED)
+
+
+class MethodOverride:
+    """Lets a client that can send no PATCH or DELETE say so in a POST."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if req.method == "POST":
+            req.method = effective_method("POST", req.get_header("X-HTTP-Method-Override"))
 
 
 class ValidHost:
@@ -127,14 +184,12 @@ class Admitted:
         self._admission = admission
         self._database = database
 
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # what the server has found wrong with a body that it has not taken
-        if (refusal := req.env.get(REFUSAL)) is not None:
-            raise refusal
-
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
+        # what the server has found wrong with a body that it has not taken
+        if (refusal := req.env.get(REFUSAL)) is not None:
+            raise refusal
         head = head_of(req)
         claims = self._admission.claims(resource, head)
         if claims is not None:

@@ -86,6 +86,7 @@ class Video(peewee.Model):
     mime_type = peewee.TextField()
     size = peewee.IntegerField()
     sha256 = peewee.TextField()
+    """In hexadecimal; empty until it has been computed."""
     status = peewee.TextField()
     created_at = UtcField()
     updated_at = UtcField()
@@ -97,10 +98,50 @@ class Video(peewee.Model):
         table_name = "video"
 
 
-class Orphan(peewee.Model):
-    """A stored object without a video: one that has none yet, or has none any more.
+class Upload(peewee.Model):
+    """A video on its way in; its bytes are in a file of the same name as its id.
 
-    The row is there before the object and goes after it, so a start after a
+    The row is there before the bytes count and goes with them, or becomes the trace of a
+    finished upload: then ``video`` is set. ``offset`` counts the bytes that are on the disk for
+    sure, ``reserved`` those of the finished file that the disk and the quota keep free for it.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    user = peewee.ForeignKeyField(User, on_delete="CASCADE")
+    kind = peewee.TextField()
+    length = peewee.IntegerField(null=True)
+    offset = peewee.IntegerField(default=0)
+    reserved = peewee.IntegerField(default=0)
+    title = peewee.TextField(null=True)
+    description = peewee.TextField(null=True)
+    filename = peewee.TextField(null=True)
+    metadata = peewee.TextField(default="")
+    concat = peewee.TextField(default="")
+    bytes_per_second = peewee.FloatField(default=0)
+    idempotency_key = peewee.TextField(null=True)
+    fingerprint = peewee.TextField(default="")
+    video = peewee.ForeignKeyField(Video, null=True, on_delete="CASCADE")
+    created_at = UtcField()
+    updated_at = UtcField()
+    expires_at = UtcField(index=True)
+
+    if TYPE_CHECKING:
+        user_id: int
+        video_id: int | None
+
+    class Meta:
+        table_name = "upload"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its bytes have come."""
+        return self.length is not None and self.offset == self.length
+
+
+class Orphan(peewee.Model):
+    """A stored object whose video is gone.
+
+    The row is there before the video goes and goes after the object, so a start after a
     crash knows what to remove without comparing every file with every row.
     """
 

@@ -2,7 +2,8 @@
 
 A video is a row and a stored object. The object is complete on the disk before
 the row is committed, and the row is gone before the object is removed, so a row
-always has its object. In between, ``Orphan`` names the object.
+always has its object. Before, the row of an upload names the object; after, an
+``Orphan``.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from streamer import accounts, clock
 from streamer.database import Database
 from streamer.errors import NotAuthenticated, QuotaExceeded
 from streamer.models import Orphan, User, Video
-from streamer.storage.local import StagedFile
 
 READY = "ready"
 STATUSES = ("processing", READY, "failed")
@@ -48,72 +48,61 @@ class Page:
 
 def add(
     database: Database,
-    user: User,
-    staged: StagedFile,
+    user_id: int,
     *,
     title: str,
     description: str,
     filename: str,
+    file_path: str,
     mime_type: str,
+    size: int,
+    sha256: str,
     quota_bytes: int | None,
 ) -> Video:
-    """Make a video of a staged file that holds all its bytes. When this returns, it is durable.
+    """Make a video of an object that is complete on the disk.
 
-    Raises QuotaExceeded, NotAuthenticated (the account is gone) or InsufficientStorage.
+    ``sha256`` is in hexadecimal, or empty when it is not known yet. Raises QuotaExceeded or
+    NotAuthenticated (the account is gone).
     """
-    staged.seal()
     now = clock.now()
-    Orphan.insert(file_path=staged.file_path, created_at=now).execute(database)
-    try:
-        staged.publish()
-        with database.atomic():
-            _count_in(database, user, staged.size, quota_bytes)
-            video_id = Video.insert(
-                uploader=user.id,
-                title=title,
-                title_folded=fold(title),
-                description=description,
-                filename=filename,
-                file_path=staged.file_path,
-                mime_type=mime_type,
-                size=staged.size,
-                sha256=staged.sha256,
-                status=READY,
-                created_at=now,
-                updated_at=now,
-            ).execute(database)
-            Orphan.delete().where(Orphan.file_path == staged.file_path).execute(database)
-            staged.keep()
-    except BaseException:
-        _take_back(database, staged)
-        raise
-    return Video.select().where(Video.id == video_id).get(database)
+    with database.atomic():
+        _count_in(database, user_id, size, quota_bytes)
+        video_id = Video.insert(
+            uploader=user_id,
+            title=title,
+            title_folded=fold(title),
+            description=description,
+            filename=filename,
+            file_path=file_path,
+            mime_type=mime_type,
+            size=size,
+            sha256=sha256,
+            status=READY,
+            created_at=now,
+            updated_at=now,
+        ).execute(database)
+        return Video.select().where(Video.id == video_id).get(database)
 
 
-def _take_back(database: Database, staged: StagedFile) -> None:
-    """Undo what ``add`` did, unless it was committed: only the database knows."""
-    if not Video.select().where(Video.file_path == staged.file_path).exists(database):
-        staged.discard()
-        Orphan.delete().where(Orphan.file_path == staged.file_path).execute(database)
+def same_content(database: Database, user: User, sha256: str) -> Video | None:
+    """The user's own video with this SHA-256 (in hexadecimal), the oldest if there are several."""
+    same = (Video.uploader == user.id) & (Video.sha256 == sha256)
+    found: Video | None = Video.select().where(same).order_by(Video.id).first(database)
+    return found
 
 
-def check_quota(user: User, size: int, quota_bytes: int | None) -> None:
-    """Raise QuotaExceeded when so many more bytes are too many. ``add`` decides for good."""
+def _count_in(database: Database, user_id: int, size: int, quota_bytes: int | None) -> None:
+    user = User.select().where(User.id == user_id).get_or_none(database)
+    if user is None:
+        raise NotAuthenticated("the account has been deleted")
     if quota_bytes is not None and user.bytes_used + size > quota_bytes:
         raise QuotaExceeded(quota_bytes, user.bytes_used)
+    _count(database, user_id, videos=1, size=size)
 
 
-def _count_in(database: Database, user: User, size: int, quota_bytes: int | None) -> None:
-    current = User.select().where(User.id == user.id).get_or_none(database)
-    if current is None:
-        raise NotAuthenticated("the account has been deleted")
-    check_quota(current, size, quota_bytes)
-    _count(database, user, videos=1, size=size)
-
-
-def _count(database: Database, user: User, videos: int, size: int) -> None:
+def _count(database: Database, user_id: int, videos: int, size: int) -> None:
     User.update(video_count=User.video_count + videos, bytes_used=User.bytes_used + size).where(
-        User.id == user.id
+        User.id == user_id
     ).execute(database)
 
 
@@ -172,7 +161,7 @@ def remove(database: Database, user: User, video: Video) -> None:
     with database.atomic():
         if Video.delete().where(Video.id == video.id).execute(database):
             Orphan.insert(file_path=video.file_path, created_at=clock.now()).execute(database)
-            _count(database, user, videos=-1, size=-video.size)
+            _count(database, user.id, videos=-1, size=-video.size)
 
 
 def remove_account(database: Database, user: User) -> list[str]:

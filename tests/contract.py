@@ -26,6 +26,7 @@ DOCUMENT = "urn:contract"
 FRAMING = {"content-type", "content-length"}  # OpenAPI has other words for the first
 JSON_TYPES = {"application/json", "application/merge-patch+json", "application/problem+json"}
 BODILESS = {204, 304}
+OVERRIDES = {"PATCH", "DELETE"}  # what X-HTTP-Method-Override makes of a POST
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 
 formats = FormatChecker(formats=())
@@ -57,6 +58,7 @@ class Body:
     """The documented media types of a body, each with its schema if it is JSON."""
 
     schemas: Mapping[str, Draft202012Validator | None]
+    is_required: bool = True
 
     def schema_of(self, media_type: str) -> Draft202012Validator | None:
         """The schema for this media type. Raises KeyError if the contract does not list it."""
@@ -108,9 +110,14 @@ class Contract:
             }
             for template, path_item in self._document["paths"].items()
         }
+        self.route_responses = {
+            template: self._fields(path_item.get("x-any-response", {}).get("headers", {}))
+            for template, path_item in self._document["paths"].items()
+        }
+        # what is concrete goes first, as OpenAPI has it
         self._patterns = [
             (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))), template)
-            for template in self.routes
+            for template in sorted(self.routes, key=lambda template: template.count("{"))
         ]
 
     def template_of(self, path: str) -> str | None:
@@ -149,7 +156,8 @@ class Contract:
             {
                 media_type: self._validator(content["schema"]) if media_type in JSON_TYPES else None
                 for media_type, content in holder.get("content", {}).items()
-            }
+            },
+            holder.get("required", True),
         )
 
     def _validator(self, schema: Mapping[str, Any]) -> Draft202012Validator:
@@ -212,9 +220,11 @@ class _Exchange:
 
     def __init__(self, contract: Contract, environ: Mapping[str, Any]) -> None:
         self._contract = contract
-        self._method: str = environ["REQUEST_METHOD"]
+        self._method = _method(environ)
         self._path: str = environ.get("PATH_INFO") or "/"
+        self._template = contract.template_of(self._path)
         self._request_type = _media_type(environ.get("CONTENT_TYPE", ""))
+        self._has_request_body = environ.get("CONTENT_LENGTH") not in {None, "", "0"}
         self._status = 0
         self._fields: dict[str, str] = {}
         self.environ = dict(environ)
@@ -250,16 +260,16 @@ class _Exchange:
         return [data]
 
     def _documented_response(self) -> Response:
-        template = self._contract.template_of(self._path)
+        template = self._template
         operations = self._contract.routes.get(template or "", {})
-        if template and self._method == "OPTIONS" and self._status == 200:
+        if template and "OPTIONS" not in operations and self._method == "OPTIONS" and self._status == 200:
             self._check_allow(operations)
             return Response({"allow": self._contract.any_request.responses[405].fields["allow"]}, Body({}))
         operation = operations.get(self._method, self._contract.any_request)
         what = f"the method of {template}" if template else "the path"
         if operation is self._contract.any_request:
             self._require(self._status >= 400, f"{what} is not documented")
-        if self._status == 405:
+        if self._status == 405 or (self._method, self._status) == ("OPTIONS", 204):
             self._check_allow({**operations, "OPTIONS": None})
         self._require(self._status in operation.responses, "the status is not documented")
         if 200 <= self._status < 300:
@@ -273,7 +283,7 @@ class _Exchange:
         )
 
     def _check_request(self, documented: Body) -> None:
-        if not documented.schemas:
+        if not documented.schemas or not (documented.is_required or self._has_request_body):
             return
         try:
             schema = documented.schema_of(self._request_type)
@@ -283,7 +293,8 @@ class _Exchange:
             self._check_json(schema, self._sent.data, "the body of the request")
 
     def _check_fields(self, response: Response) -> None:
-        documented = {**self._contract.any_response, **response.fields}
+        of_route = self._contract.route_responses.get(self._template or "", {})
+        documented = {**self._contract.any_response, **of_route, **response.fields}
         for name, field in documented.items():
             value = self._fields.get(name)
             self._require(value is not None or not field.is_required, f"the header field {name} is missing")
@@ -325,6 +336,12 @@ class _Exchange:
 
     def _fail(self, message: str) -> NoReturn:
         raise AssertionError(f"{self._method} {self._path} {self._status}: {message} (streamer/openapi.json)")
+
+
+def _method(environ: Mapping[str, Any]) -> str:
+    method: str = environ["REQUEST_METHOD"]
+    override: str = environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").upper()
+    return override if method == "POST" and override in OVERRIDES else method
 
 
 def _media_type(content_type: str) -> str:

@@ -20,6 +20,16 @@ def video_bytes(size: int = 1000, seed: int = 0) -> bytes:
     return (head + random.Random(seed).randbytes(max(0, size - len(head))))[:size]
 
 
+class Ticks:
+    """A monotonic clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+
 class Client:
     """A small REST client: every call returns the answer, whatever its status."""
 

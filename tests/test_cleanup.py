@@ -6,21 +6,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import peewee
 import pytest
 
-from streamer import cleanup, clock
+from streamer import appends, cleanup, clock, uploads
 from streamer.app import Application, create_app
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.models import Orphan, User, Video
+from streamer.intake import DIRECT, FINAL, PARTIAL, RESUMABLE, WHOLE, Intake
+from streamer.models import Orphan, Upload, User, Video
 from streamer.storage import locks
 from streamer.storage.local import LocalStorage, StagedFile
+from streamer.uploads import Plan
+from tests.conftest import Clock
 from tests.helpers import PASSWORD, Client, video_bytes
-from tests.wsgi import database_of, stored_files
+from tests.wsgi import database_of, intake_of, open_files, stored_files
 
 needs_locks = pytest.mark.skipif(not locks.AVAILABLE, reason="this system has no such locks")
 DATA = video_bytes(5000)
@@ -127,31 +132,226 @@ def test_what_a_live_process_works_on_stays_until_it_dies(
 ) -> None:
     path = config.data / folder / ONE
     path.write_bytes(DATA)
-    note(app, f"videos/{ONE}")
+    if folder == "videos":
+        note(app, f"videos/{ONE}")
+    before = notes(app)
     with held_by_another_process(path):
         create_app(config)
         assert stored_files(config.data) == sorted([kept, f"{folder}/{ONE}"])
-        assert notes(app) == [f"videos/{ONE}"]
+        assert notes(app) == before
     create_app(config)
     assert stored_files(config.data) == [kept]
     assert notes(app) == []
 
 
 @needs_locks
+@pytest.mark.parametrize("kind", [DIRECT, WHOLE])
 def test_an_upload_of_this_process_survives_a_second_start(
-    app: Application, owner: Client, config: Config
+    app: Application, owner: Client, config: Config, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    storage = LocalStorage(config.data)
-    with storage.stage() as staged:
-        staged.write(DATA)
+    intake = intake_of(app)
+    publish = StagedFile.publish
+
+    def publish_between_two_starts(staged: StagedFile) -> None:
         create_app(config)
-        staged.seal()
-        note(app, staged.file_path)
+        publish(staged)
         create_app(config)
-        staged.publish()
+
+    monkeypatch.setattr(StagedFile, "publish", publish_between_two_starts)
+    plan = Plan(kind=kind, length=len(DATA) if kind == WHOLE else None)
+    with closing(uploads.begin(intake, 1, plan)) as append:
         create_app(config)
-        assert storage.path(staged.file_path).read_bytes() == DATA
-        assert notes(app) == [staged.file_path]
+        append.feed(DATA)
+        create_app(config)
+        append.end()
+        create_app(config)
+    assert append.video is not None
+    assert owner.get(f"/api/videos/{append.video.id}/stream", status=200).body == DATA
+
+
+# --- uploads
+
+
+def plan_of(kind: str) -> Plan:
+    return Plan(kind=kind, length=None if kind == DIRECT else len(DATA))
+
+
+def begun(app: Application, kind: str, size: int = 1000) -> str:
+    """An upload of so many bytes, as a process has left it that died in the middle of a request."""
+    now = clock.now()
+    with closing(intake_of(app).storage.stage()) as staged:
+        staged.write(DATA[:size])
+    Upload.insert(
+        id=staged.name,
+        user=1,
+        kind=kind,
+        length=None if kind == DIRECT else len(DATA),
+        offset=size if kind in RESUMABLE else 0,
+        reserved=len(DATA),
+        created_at=now,
+        updated_at=now,
+        expires_at=now + timedelta(days=7),
+    ).execute(database_of(app))
+    return staged.name
+
+
+def uploads_of(app: Application) -> list[str]:
+    return [upload.id for upload in Upload.select().execute(database_of(app))]
+
+
+@pytest.mark.parametrize("kind", [WHOLE, PARTIAL])
+def test_an_upload_that_can_go_on_waits_for_it(
+    app: Application, kept: str, config: Config, frozen: Clock, kind: str
+) -> None:
+    upload_id = begun(app, kind)
+    frozen.forward(days=7, seconds=-1)
+    create_app(config)
+    assert uploads_of(app) == [upload_id]
+    assert stored_files(config.data) == sorted([kept, f"incoming/{upload_id}"])
+
+
+@pytest.mark.parametrize("kind", [WHOLE, PARTIAL])
+def test_an_upload_that_has_expired_is_removed(
+    app: Application, kept: str, config: Config, frozen: Clock, kind: str
+) -> None:
+    begun(app, kind)
+    frozen.forward(days=7)
+    create_app(config)
+    assert uploads_of(app) == []
+    assert stored_files(config.data) == [kept]
+
+
+@pytest.mark.parametrize("kind", [DIRECT, FINAL])
+@pytest.mark.parametrize("folder", ["incoming", "videos"])
+def test_an_upload_that_cannot_go_on_is_removed_when_its_process_is_dead(
+    app: Application, kept: str, config: Config, kind: str, folder: str
+) -> None:
+    upload_id = begun(app, kind, len(DATA))
+    if folder == "videos":  # it died between the rename and the commit
+        (config.data / "incoming" / upload_id).rename(config.data / "videos" / upload_id)
+    create_app(config)
+    assert uploads_of(app) == []
+    assert stored_files(config.data) == [kept]
+
+
+def test_parts_outlive_the_process_that_put_them_together(
+    app: Application, kept: str, config: Config
+) -> None:
+    part, final = begun(app, PARTIAL, len(DATA)), begun(app, FINAL)
+    create_app(config)
+    assert uploads_of(app) == [part]
+    assert stored_files(config.data) == sorted([kept, f"incoming/{part}"])
+    assert not (config.data / "incoming" / final).exists()
+
+
+@needs_locks
+@pytest.mark.parametrize("kind", [DIRECT, WHOLE, PARTIAL, FINAL])
+def test_an_upload_that_a_live_process_holds_stays_also_when_it_has_expired(
+    app: Application, kept: str, config: Config, frozen: Clock, kind: str
+) -> None:
+    upload_id = begun(app, kind)
+    frozen.forward(days=8)
+    with held_by_another_process(config.data / "incoming" / upload_id):
+        create_app(config)
+        assert uploads_of(app) == [upload_id]
+        assert stored_files(config.data) == sorted([kept, f"incoming/{upload_id}"])
+    create_app(config)
+    assert uploads_of(app) == []
+    assert stored_files(config.data) == [kept]
+
+
+def test_a_row_whose_file_is_gone_is_removed_when_it_expires(
+    app: Application, kept: str, config: Config, frozen: Clock
+) -> None:
+    upload_id = begun(app, WHOLE)
+    (config.data / "incoming" / upload_id).unlink()
+    create_app(config)
+    assert uploads_of(app) == [upload_id], "whoever asks is told what happened"
+    frozen.forward(days=7)
+    create_app(config)
+    assert uploads_of(app) == []
+
+
+@pytest.mark.parametrize("folder", ["incoming", "videos"])
+def test_an_upload_of_which_all_bytes_have_come_becomes_its_video(
+    frozen: Clock, app: Application, owner: Client, config: Config, folder: str
+) -> None:
+    upload_id = begun(app, WHOLE, len(DATA))
+    if folder == "videos":
+        (config.data / "incoming" / upload_id).rename(config.data / "videos" / upload_id)
+    frozen.forward(minutes=1)
+    create_app(config)
+    assert owner.get("/api/videos/2/stream", status=200).body == DATA
+    trace = Upload.select().get(database_of(app))
+    assert (trace.id, trace.video_id) == (upload_id, 2)
+    assert open_files(config.data) == []
+
+
+def test_a_part_of_which_all_bytes_have_come_stays_a_part(
+    app: Application, kept: str, config: Config
+) -> None:
+    upload_id = begun(app, PARTIAL, len(DATA))
+    create_app(config)
+    assert uploads_of(app) == [upload_id]
+    assert stored_files(config.data) == sorted([kept, f"incoming/{upload_id}"])
+
+
+def test_an_upload_that_cannot_become_its_video_yet_does_not_stop_the_start(
+    app: Application, kept: str, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload_id = begun(app, WHOLE, len(DATA))
+    create_app(Config(data=config.data, min_free_bytes=0, quota_bytes=len(DATA)))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"cannot finish upload {upload_id} yet: this does not fit: 5000 of the quota of 5000 bytes are used"
+    ]
+    assert uploads_of(app) == [upload_id]
+    create_app(config)
+    assert Video.select().count(database_of(app)) == 2
+
+
+def test_an_upload_that_is_no_video_after_all_is_removed(
+    app: Application, kept: str, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload_id = begun(app, WHOLE, len(DATA))
+    (config.data / "incoming" / upload_id).write_bytes(bytes(len(DATA)))
+    create_app(config)
+    assert f"cannot finish upload {upload_id} yet: the file is not a video" in caplog.text
+    assert uploads_of(app) == []
+    assert stored_files(config.data) == [kept]
+
+
+def test_an_upload_that_has_lost_bytes_is_removed(
+    app: Application, kept: str, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload_id = begun(app, WHOLE, len(DATA))
+    (config.data / "incoming" / upload_id).write_bytes(DATA[:-1])
+    create_app(config)
+    assert "have been lost" in caplog.text
+    assert uploads_of(app) == []
+    assert stored_files(config.data) == [kept]
+
+
+@pytest.mark.parametrize(("days", "is_there"), [(6.9, True), (7, False)])
+def test_the_trace_of_a_finished_upload_expires_and_the_video_stays(
+    app: Application, owner: Client, config: Config, frozen: Clock, days: float, is_there: bool
+) -> None:
+    with closing(uploads.begin(intake_of(app), 1, plan_of(WHOLE))) as append:
+        append.feed(DATA)
+        append.end()
+    frozen.forward(days=days)
+    create_app(config)
+    assert uploads_of(app) == [append.upload.id] * is_there
+    owner.sign_in("alice")
+    assert owner.get("/api/videos/2/stream", status=200).body == DATA
+
+
+def test_a_deleted_upload_whose_process_died_leaves_no_file(
+    app: Application, kept: str, config: Config
+) -> None:
+    upload_id = begun(app, WHOLE)
+    Upload.delete().where(Upload.id == upload_id).execute(database_of(app))
+    create_app(config)
+    assert stored_files(config.data) == [kept]
 
 
 def test_an_object_that_cannot_be_removed_now_is_removed_at_the_next_start(
@@ -209,7 +409,7 @@ def test_a_folder_in_the_place_of_an_object_does_not_stop_the_start(
     note(app, f"videos/{'2' * 32}")
     create_app(config)
     assert stored_files(config.data) == sorted([kept, f"{folder}/{ONE}"]), "what comes later is removed"
-    assert notes(app) == [f"videos/{ONE}"]
+    assert notes(app) == [f"videos/{ONE}"] * (folder == "videos")
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith(f"cannot remove {folder}/{ONE}: ")
@@ -251,10 +451,10 @@ def run_during(
     real = getattr(LocalStorage, name)
     pending = [meanwhile]
 
-    def wrapper(self: LocalStorage, file_path: str) -> object:
+    def wrapper(self: LocalStorage, *arguments: Any) -> object:
         if when == "before" and pending:
             pending.pop()()
-        result = real(self, file_path)
+        result = real(self, *arguments)
         if when == "after" and pending:
             pending.pop()()
         return result
@@ -262,16 +462,16 @@ def run_during(
     monkeypatch.setattr(LocalStorage, name, wrapper)
 
 
-class Upload:
+class SlowUpload:
     """An upload in a thread of its own that waits before the rename and before the commit."""
 
     def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.noted, self.renamed = threading.Event(), threading.Event()
+        self.sealed, self.renamed = threading.Event(), threading.Event()
         self._may_rename, self._may_commit = threading.Event(), threading.Event()
         publish = StagedFile.publish
 
         def step_by_step(staged: StagedFile) -> None:
-            self.noted.set()
+            self.sealed.set()
             assert self._may_rename.wait(PATIENCE_SECONDS)
             publish(staged)
             self.renamed.set()
@@ -279,8 +479,8 @@ class Upload:
 
         monkeypatch.setattr(StagedFile, "publish", step_by_step)
         self._pool = ThreadPoolExecutor(1)
-        self._answer = self._pool.submit(client.upload, DATA)
-        assert self.noted.wait(PATIENCE_SECONDS)
+        self._answer = self._pool.submit(client.upload, DATA, headers={"Idempotency-Key": "once"})
+        assert self.sealed.wait(PATIENCE_SECONDS)
 
     def rename(self) -> None:
         self._may_rename.set()
@@ -291,10 +491,14 @@ class Upload:
         self._may_commit.set()
         wait([self._answer], timeout=0.5)
 
+    def end(self) -> None:
+        """Let it end, if nothing that it needs is held here."""
+        self._may_rename.set()
+        self.try_to_commit()
+
     def status(self) -> int:
         """Let it end."""
-        self._may_rename.set()
-        self._may_commit.set()
+        self.end()
         with self._pool:
             return int(self._answer.result(PATIENCE_SECONDS).status_int)
 
@@ -302,47 +506,63 @@ class Upload:
 def sweep(config: Config) -> None:
     """What another process does when it starts."""
     database = open_database(config.data / "streamer.db")
-    try:
-        cleanup.sweep(database, LocalStorage(config.data))
-    finally:
-        database.close()
+    with pytest.MonkeyPatch.context() as other_process:
+        other_process.setattr(appends, "running", lambda upload_id: None)
+        try:
+            cleanup.sweep(Intake(database, LocalStorage(config.data), config))
+        finally:
+            database.close()
 
 
-def sweep_before_the_rename(upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def sweep_before_the_rename(upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(config)
 
 
-def sweep_after_the_rename(upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def sweep_after_the_rename(upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     upload.rename()
+    sweep(config)
+
+
+def rename_before_the_sweep_asks_who_holds_it(
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_during(monkeypatch, "resume", upload.rename)
     sweep(config)
 
 
 def rename_before_the_sweep_looks_into_incoming(
-    upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_during(monkeypatch, "claim", upload.rename)
+    run_during(monkeypatch, "incoming", upload.rename)
     sweep(config)
 
 
-def rename_before_the_sweep_asks_whether_it_is_staged(
-    upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch
+def rename_after_the_sweep_looked_into_incoming(
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_during(monkeypatch, "is_staged", upload.rename)
+    run_during(monkeypatch, "incoming", upload.rename, "after")
     sweep(config)
 
 
-def rename_after_the_sweep_asked_whether_it_is_staged(
-    upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch
+def end_after_the_sweep_looked_into_incoming(
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_during(monkeypatch, "is_staged", upload.rename, "after")
+    run_during(monkeypatch, "incoming", upload.end, "after")
     sweep(config)
 
 
-def commit_between_the_look_at_the_row_and_the_removal(
-    upload: Upload, config: Config, monkeypatch: pytest.MonkeyPatch
+def end_before_the_sweep_asks_who_holds_it(
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_during(monkeypatch, "resume", upload.end)
+    sweep(config)
+
+
+def commit_between_the_look_at_the_row_and_the_question_who_holds_it(
+    upload: SlowUpload, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload.rename()
-    run_during(monkeypatch, "claim", upload.try_to_commit)
+    run_during(monkeypatch, "resume", upload.try_to_commit)
     sweep(config)
 
 
@@ -352,10 +572,12 @@ def commit_between_the_look_at_the_row_and_the_removal(
     [
         sweep_before_the_rename,
         sweep_after_the_rename,
+        rename_before_the_sweep_asks_who_holds_it,
         rename_before_the_sweep_looks_into_incoming,
-        rename_before_the_sweep_asks_whether_it_is_staged,
-        rename_after_the_sweep_asked_whether_it_is_staged,
-        commit_between_the_look_at_the_row_and_the_removal,
+        rename_after_the_sweep_looked_into_incoming,
+        end_after_the_sweep_looked_into_incoming,
+        end_before_the_sweep_asks_who_holds_it,
+        commit_between_the_look_at_the_row_and_the_question_who_holds_it,
     ],
 )
 def test_a_sweep_during_a_publication_leaves_the_acknowledged_video_its_file(
@@ -363,9 +585,9 @@ def test_a_sweep_during_a_publication_leaves_the_acknowledged_video_its_file(
     alice: Client,
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
-    interleave: Callable[[Upload, Config, pytest.MonkeyPatch], None],
+    interleave: Callable[[SlowUpload, Config, pytest.MonkeyPatch], None],
 ) -> None:
-    upload = Upload(alice, monkeypatch)
+    upload = SlowUpload(alice, monkeypatch)
     try:
         interleave(upload, config, monkeypatch)
     finally:
@@ -375,6 +597,8 @@ def test_a_sweep_during_a_publication_leaves_the_acknowledged_video_its_file(
     create_app(config)
     assert alice.get("/api/videos/1/stream", status=200).body == DATA
     assert notes(app) == []
+    again = alice.upload(DATA, headers={"Idempotency-Key": "once"}, status=201)
+    assert again.json["id"] == 1, "and its client can ask for the answer again"
 
 
 def in_another_thread(work: Callable[[], object], pool: ThreadPoolExecutor) -> Callable[[], None]:
@@ -392,7 +616,7 @@ def assert_nothing_is_left(app: Application, config: Config) -> None:
     assert stored_files(config.data) == notes(app) == []
 
 
-@pytest.mark.parametrize("step", ["is_staged", "claim", "delete"])
+@pytest.mark.parametrize("step", ["claim", "delete"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_sweep_in_the_middle_of_a_deletion_leaves_nothing_for_ever(
     app: Application, owner: Client, config: Config, monkeypatch: pytest.MonkeyPatch, step: str, when: str
@@ -403,7 +627,7 @@ def test_a_sweep_in_the_middle_of_a_deletion_leaves_nothing_for_ever(
     assert_nothing_is_left(app, config)
 
 
-@pytest.mark.parametrize("step", ["is_staged", "claim", "delete"])
+@pytest.mark.parametrize("step", ["claim", "delete"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_deletion_in_the_middle_of_a_sweep_leaves_nothing_for_ever(
     app: Application, owner: Client, config: Config, monkeypatch: pytest.MonkeyPatch, step: str, when: str
@@ -456,11 +680,13 @@ def test_the_removal_of_an_account_with_many_videos_takes_few_transactions(
 UPLOADER = """
 import os, sys
 from pathlib import Path
-from streamer import clock, videos
+from streamer import cleanup, uploads, videos
+from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.database import Database, open_database
+from streamer.intake import DIRECT, Intake
 from streamer.models import User, Video
 from streamer.storage.local import LocalStorage
+from tests.helpers import video_bytes
 
 folder, name, number, when, work = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
 calls = [0]
@@ -481,63 +707,113 @@ storage = LocalStorage(folder)
 user = User.select().get(database)
 owner = Database if name == "commit" else os
 setattr(owner, name, dying(getattr(owner, name)))
-if work == "upload":
-    with storage.stage() as staged:
-        staged.write(bytes(5000))
-        videos.add(database, user, staged, title="t", description="", filename="f", mime_type="video/mp4",
-                   quota_bytes=None)
-else:
-    from streamer import cleanup
+if work == "remove":
     video = Video.select().get(database)
     videos.remove(database, user, video)
     cleanup.remove_orphans(database, storage, [video.file_path])
+else:
+    intake = Intake(database, storage, Config(data=folder, min_free_bytes=0))
+    plan = uploads.Plan(kind=work, length=None if work == DIRECT else 5000)
+    append = uploads.begin(intake, user.id, plan)
+    append.feed(video_bytes(5000, seed=1))
+    append.end()
+    append.close()
 os._exit(0)
 """
 
 
-NOT_REMOVED = ("commit", 1, "before")
+UPLOAD_STEPS = [
+    ("commit", 1, "before"),
+    ("commit", 1, "after"),
+    ("write", 1, "after"),
+    ("fsync", 1, "after"),
+    ("rename", 1, "before"),
+    ("rename", 1, "after"),
+    ("fsync", 2, "after"),
+    ("commit", 2, "before"),
+    ("commit", 2, "after"),
+]
+REMOVAL_STEPS = [
+    ("commit", 1, "before"),
+    ("commit", 1, "after"),
+    ("unlink", 1, "before"),
+    ("unlink", 1, "after"),
+    ("commit", 2, "before"),
+    ("commit", 2, "after"),
+]
 
 
-@pytest.mark.parametrize(
-    ("work", "name", "number", "when"),
-    [
-        ("upload", "write", 1, "after"),
-        ("upload", "fsync", 1, "after"),
-        ("upload", "rename", 1, "before"),
-        ("upload", "rename", 1, "after"),
-        ("upload", "fsync", 2, "after"),
-        ("upload", "commit", 1, "before"),
-        ("upload", "commit", 1, "after"),
-        ("remove", "commit", 1, "before"),
-        ("remove", "commit", 1, "after"),
-        ("remove", "unlink", 1, "before"),
-        ("remove", "unlink", 1, "after"),
-        ("remove", "commit", 2, "before"),
-        ("remove", "commit", 2, "after"),
-    ],
-)
-def test_a_crash_at_any_step_leaves_all_or_nothing(
-    app: Application, owner: Client, kept: str, config: Config, work: str, name: str, number: int, when: str
-) -> None:
+def die(app: Application, config: Config, work: str, step: tuple[str, int, str]) -> Intake:
+    """Let another process do some work and die in it; then start."""
     database_of(app).close()
+    name, number, when = step
     command = [sys.executable, "-c", UPLOADER, str(config.data), name, str(number), when, work]
     assert subprocess.run(command, check=False, timeout=60).returncode == 9, "it died where it should"
-    restarted = create_app(config)
-    database = database_of(restarted)
-    rows = {video.file_path: video for video in Video.select().execute(database)}
-    assert sorted(rows) == stored_files(config.data)
-    for path, video in rows.items():
-        data = (config.data / path).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == video.sha256
+    return intake_of(create_app(config))
+
+
+def assert_all_or_nothing(intake: Intake) -> list[Video]:
+    """Every video is whole and counted, and nothing is left of others."""
+    database, data = intake.database, intake.config.data
+    videos = list(Video.select().execute(database))
+    for video in videos:
+        assert hashlib.sha256((data / video.file_path).read_bytes()).hexdigest() == video.sha256
     assert list(Orphan.select().execute(database)) == []
     user = User.select().get(database)
-    assert (user.video_count, user.bytes_used) == (len(rows), 5000 * len(rows))
-    # a video is there, or gone, from the first commit of its row on
-    is_done = (
-        when == "after" and name == "commit" if work == "upload" else (name, number, when) != NOT_REMOVED
-    )
-    assert len(rows) == {("upload", True): 2, ("remove", True): 0}.get((work, is_done), 1)
-    database.close()
+    assert (user.video_count, user.bytes_used) == (len(videos), 5000 * len(videos))
+    unfinished = Upload.select().where(Upload.video.is_null()).execute(database)
+    named = [video.file_path.partition("/")[2] for video in videos] + [upload.id for upload in unfinished]
+    assert sorted(name.partition("/")[2] for name in stored_files(data)) == sorted(named)
+    return videos
+
+
+@pytest.mark.parametrize("step", UPLOAD_STEPS, ids=str)
+def test_a_crash_at_any_step_of_an_upload_in_one_request_leaves_all_or_nothing(
+    app: Application, owner: Client, config: Config, step: tuple[str, int, str]
+) -> None:
+    with closing_database(die(app, config, DIRECT, step)) as intake:
+        videos = assert_all_or_nothing(intake)
+        assert not Upload.select().exists(intake.database)
+    # it is there from the commit of its row on
+    assert len(videos) == (2 if step == ("commit", 2, "after") else 1)
+
+
+@pytest.mark.parametrize("step", UPLOAD_STEPS, ids=str)
+def test_an_upload_goes_on_after_a_crash_at_any_step(
+    app: Application, owner: Client, config: Config, step: tuple[str, int, str]
+) -> None:
+    data = video_bytes(5000, seed=1)
+    with closing_database(die(app, config, WHOLE, step)) as intake:
+        videos = assert_all_or_nothing(intake)
+        [upload] = list(Upload.select().execute(intake.database)) or [None]
+        assert (upload is None) == (step == ("commit", 1, "before"))
+        if upload is not None and upload.video_id is None:
+            assert (
+                upload.offset <= intake.storage.staged_size(upload.id) or len(stored_files(config.data)) == 2
+            )
+            append = uploads.resume(intake, 1, upload.id, offset=upload.offset, size=5000 - upload.offset)
+            with closing(append):
+                append.feed(data[upload.offset :])
+                append.end()
+            videos = assert_all_or_nothing(intake)
+    assert len(videos) == (1 if step == ("commit", 1, "before") else 2)
+
+
+@pytest.mark.parametrize("step", REMOVAL_STEPS, ids=str)
+def test_a_crash_at_any_step_of_a_removal_leaves_all_or_nothing(
+    app: Application, owner: Client, config: Config, step: tuple[str, int, str]
+) -> None:
+    with closing_database(die(app, config, "remove", step)) as intake:
+        videos = assert_all_or_nothing(intake)
+    assert len(videos) == (step == ("commit", 1, "before")), "it is gone from the first commit on"
+
+
+@contextmanager
+def closing_database(intake: Intake) -> Iterator[Intake]:
+    try:
+        yield intake
+    finally:
+        intake.database.close()
 
 
 def test_a_video_is_deleted_also_when_its_object_must_wait(

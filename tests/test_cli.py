@@ -1,6 +1,7 @@
 """The ``streamer`` command, called in this process; ``tests/live`` runs it as one of its own."""
 
 import getpass
+import hashlib
 import io
 import logging
 import signal
@@ -8,18 +9,24 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import streamer
-from streamer import cli, server
+from streamer import cli, server, uploads
 from streamer.app import Application, create_app
 from streamer.config import Config
-from tests.conftest import MakeApp
-from tests.helpers import PASSWORD, Client
+from streamer.models import Upload, Video
+from streamer.uploads import Plan
+from tests.conftest import Clock, MakeApp
+from tests.helpers import PASSWORD, Client, video_bytes
+from tests.wsgi import database_of, intake_of, stored_files
 
 NEW = "another long password"
+DATA = video_bytes(5000)
+COMMANDS = [("serve",), ("cleanup",), ("user", "add", "alice"), ("user", "passwd", "alice")]
 
 
 @pytest.fixture(autouse=True)
@@ -281,6 +288,86 @@ def test_bad_new_password_changes_nothing(
 # settings and what goes wrong
 
 
+# cleanup
+
+
+@pytest.fixture
+def running(frozen: Clock, environment: Path, make_app: MakeApp) -> Application:
+    """An application that goes on, with an account."""
+    app = make_app(data=environment)
+    Client(app).sign_up("alice")
+    return app
+
+
+def begin_upload(app: Application, size: int) -> str:
+    """An upload that waits for its next bytes."""
+    with closing(uploads.begin(intake_of(app), 1, Plan(length=len(DATA)))) as append:
+        append.feed(DATA[:size])
+        append.end()
+    return append.upload.id
+
+
+def test_cleanup_removes_what_has_expired_while_the_server_runs(
+    running: Application, environment: Path, frozen: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin_upload(running, 1000)
+    frozen.forward(days=7)
+    waiting = begin_upload(running, 2000)
+    (environment / "incoming" / ("0" * 32)).write_bytes(b"left by a crash")
+    assert cli.main(["cleanup"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("removed 2 files of uploads, kept 1\n", "")
+    assert stored_files(environment) == [f"incoming/{waiting}"]
+    assert [upload.id for upload in Upload.select().execute(database_of(running))] == [waiting]
+
+
+def test_cleanup_leaves_alone_what_the_server_is_storing(
+    running: Application, environment: Path, frozen: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(uploads.begin(intake_of(running), 1, Plan(length=len(DATA)))) as append:
+        append.feed(DATA[:1000])
+        frozen.forward(days=8)
+        assert cli.main(["cleanup"]) == 0
+        assert capsys.readouterr().out == "removed 0 files of uploads, kept 1\n"
+        append.feed(DATA[1000:])
+        append.end()
+    assert append.video is not None
+    assert stored_files(environment) == [append.video.file_path]
+
+
+def test_cleanup_computes_the_digests_that_are_missing(
+    running: Application, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice = Client(running).sign_in("alice")
+    alice.upload(DATA, status=201)
+    Video.update(sha256="").execute(database_of(running))
+    assert cli.main(["cleanup"]) == 0
+    assert capsys.readouterr().out == "removed 0 files of uploads, kept 0\n"
+    [video] = Video.select().execute(database_of(running))
+    assert video.sha256 == hashlib.sha256(DATA).hexdigest()
+
+
+def test_cleanup_takes_the_lifetime_from_the_row_and_not_from_its_own_settings(
+    running: Application, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = begin_upload(running, 1000)
+    monkeypatch.setenv("STREAMER_UPLOAD_TTL", "1")
+    assert cli.main(["cleanup"]) == 0
+    assert capsys.readouterr().out == "removed 0 files of uploads, kept 1\n"
+    assert intake_of(running).storage.incoming() == [waiting]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_cleanup_of_a_folder_without_a_database_creates_nothing(
+    environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    if there:
+        environment.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert f"{environment} is no data folder" in fails(1, "cleanup", capsys=capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -289,9 +376,11 @@ def test_bad_new_password_changes_nothing(
         ("STREAMER_REGISTRATION", "maybe"),
         ("STREAMER_TRUSTED_PROXIES", "proxy\nhost"),
         ("STREAMER_PUBLIC_URL", "https://[::1"),
+        ("STREAMER_UPLOAD_TTL", "7d"),
+        ("STREAMER_CORS_ORIGINS", "example.org"),
     ],
 )
-@pytest.mark.parametrize("command", [("serve",), ("user", "add", "alice"), ("user", "passwd", "alice")])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_wrong_setting_ends_every_command_with_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -358,7 +447,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"streamer {streamer.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [("serve",), ("user", "add", "alice"), ("user", "passwd", "alice")])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("content", ["file for folder", "no database", "newer database"])
 def test_data_folder_that_cannot_be_used_ends_every_command_with_one_line(
     environment: Path,
@@ -378,7 +467,8 @@ def test_data_folder_that_cannot_be_used_ends_every_command_with_one_line(
             connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_x', '')")
         connection.close()
     pipe_in(PASSWORD.encode())
-    cannot_be_made = content == "file for folder" and command != ("user", "passwd", "alice")
+    makes_folder = command in {("serve",), ("user", "add", "alice")}
+    cannot_be_made = content == "file for folder" and makes_folder
     line = fails(2 if cannot_be_made else 1, *command, capsys=capsys)
     assert str(environment) in line
     assert ("STREAMER_DATA=" in line) is cannot_be_made

@@ -38,6 +38,8 @@ def test_defaults_need_no_variable() -> None:
         "max_upload_bytes": 20 * 2**30,
         "quota_bytes": None,
         "min_free_bytes": None,
+        "upload_ttl": 604_800,
+        "cors_origins": (),
         "trusted_proxies": (),
         "sendfile": "off",
         "log_format": "text",
@@ -68,6 +70,16 @@ def test_defaults_need_no_variable() -> None:
         ("quota_bytes", "0", 0),
         ("quota_bytes", "1000", 1000),
         ("min_free_bytes", "0", 0),
+        ("upload_ttl", "1", 1),
+        ("upload_ttl", "604800", 604_800),
+        ("upload_ttl", "31536000", 31_536_000),
+        ("cors_origins", "*", ("*",)),
+        ("cors_origins", "https://app.example.org", ("https://app.example.org",)),
+        (
+            "cors_origins",
+            "https://a.example , http://localhost:5173,http://[::1]:80,capacitor://localhost",
+            ("https://a.example", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"),
+        ),
         ("trusted_proxies", "127.0.0.1", (ip_network("127.0.0.1/32"),)),
         (
             "trusted_proxies",
@@ -96,6 +108,8 @@ THREADS = "a whole number from 1 to 256"
 BYTES = "a whole number of bytes, such as 5000000000"
 URL = "an absolute http or https URL"
 NETWORKS = "addresses or networks with commas between"
+LIFETIME = "a whole number of seconds from 1 to 31536000"
+ORIGINS = "* or origins with commas between, such as https://app.example.org"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +120,25 @@ NETWORKS = "addresses or networks with commas between"
         *(("max_upload_bytes", text, BYTES) for text in [*NOT_ASCII_DIGITS, "0", str(2**63), "20G"]),
         *(("quota_bytes", text, BYTES) for text in [*NOT_ASCII_DIGITS, str(2**63)]),
         *(("min_free_bytes", text, BYTES) for text in [*NOT_ASCII_DIGITS, "5%"]),
+        *(("upload_ttl", text, LIFETIME) for text in [*NOT_ASCII_DIGITS, "0", "31536001", "7d", "9" * 30]),
+        *(
+            ("cors_origins", text, ORIGINS)
+            for text in [
+                "app.example.org",
+                "https://app.example.org/",
+                "https://app.example.org/path",
+                "https://APP.example.org",
+                "https://a.example,",
+                "https://a.example;https://b.example",
+                "*,https://a.example",
+                "https://*.example.org",
+                "https://user@a.example",
+                "https://a.example:port",
+                "https://a.example\nX: y",
+                "null",
+                " ",
+            ]
+        ),
         *(
             ("public_url", text, URL)
             for text in [

@@ -16,9 +16,13 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 import streamer
-from streamer import inputs
+from streamer import inputs, uploads
+from streamer.admission import Head
 from streamer.app import Application
 from streamer.containers import signatures
+from streamer.errors import BodyTooLarge, InsufficientStorage, MalformedRequest, QuotaExceeded
+from streamer.middleware import CrossOrigin
+from streamer.protocol import draft, tus
 from streamer.resources import receptions
 from streamer.resources import videos as videos_resource
 from streamer.resources.errors import PROBLEMS
@@ -138,7 +142,7 @@ def test_routes_and_methods_are_those_of_the_application(app: Application) -> No
 
 def test_operations_without_a_token_are_those_of_public_resources(app: Application) -> None:
     for (template, method), operation in OPERATIONS.items():
-        is_public = getattr(app.routes[template], "public", False)
+        is_public = getattr(app.routes[template], "public", False) or method == "OPTIONS"
         assert (operation.get("security") == []) == is_public, (template, method)
         is_refused = "401" in operation["responses"]
         assert is_refused == (not is_public or operation["operationId"] in {"login", "refresh"}), template
@@ -146,7 +150,7 @@ def test_operations_without_a_token_are_those_of_public_resources(app: Applicati
 
 def test_head_is_documented_as_get_is() -> None:
     for template in DOCUMENT["paths"]:
-        if (template, "HEAD") not in OPERATIONS:
+        if (template, "HEAD") not in OPERATIONS or template == "/api/uploads/{upload_id}":  # which is of tus
             continue
         get, head = (copy.deepcopy(OPERATIONS[template, method]) for method in ("GET", "HEAD"))
         if parameter_names(get, "header") & {"Range"}:  # which is defined for GET only
@@ -170,6 +174,7 @@ def test_document_is_what_the_server_serves(anonymous: Client) -> None:
 def test_query_parameters_are_those_that_are_read() -> None:
     assert parameter_names(OPERATIONS["/api/videos", "GET"], "query") == set(videos_resource.QUERY)
     assert parameter_names(OPERATIONS["/api/videos", "POST"], "query") == set(receptions.QUERY)
+    assert parameter_names(OPERATIONS["/api/uploads", "POST"], "query") == set(receptions.QUERY)
     assert set(SCHEMAS["VideoChanges"]["properties"]) == set(receptions.DETAILS)
     assert set(SCHEMAS["UploadForm"]["properties"]) == {"video", *receptions.DETAILS}
 
@@ -178,7 +183,10 @@ def test_limits_are_those_of_the_inputs() -> None:
     parameters = COMPONENTS["parameters"]
     assert SCHEMAS["Title"]["maxLength"] == inputs.MAX_TITLE
     assert SCHEMAS["Description"]["maxLength"] == inputs.MAX_DESCRIPTION
-    assert SCHEMAS["Video"]["properties"]["filename"]["maxLength"] == inputs.MAX_FILENAME
+    for name in ("Video", "Upload"):
+        assert SCHEMAS[name]["properties"]["filename"]["maxLength"] == inputs.MAX_FILENAME
+    assert SCHEMAS["UploadList"]["properties"]["data"]["maxItems"] == uploads.MOST_UNFINISHED
+    assert parameters["UploadMetadata"]["schema"]["maxLength"] == tus.MAX_METADATA
     assert parameters["VideoId"]["schema"]["maximum"] == inputs.MAX_ID
     assert set(parameters["Sort"]["schema"]["enum"]) == set(SORTS)
     assert tuple(SCHEMAS["VideoStatus"]["enum"]) == STATUSES
@@ -216,8 +224,107 @@ def test_text_is_documented_exactly_as_it_is_taken(value: str) -> None:
     assert matches(COMPONENTS["parameters"]["TitleText"]["schema"], value) == takes(inputs.search, value)
     assert matches(SCHEMAS["Username"], value) == takes(inputs.username, value)
     assert matches(SCHEMAS["NewPassword"], value) == takes(inputs.password, value)
-    file_name = COMPONENTS["parameters"]["FileName"]["schema"]
-    assert takes(inputs.filename, value) or not matches(file_name, value)  # odd ones are taken as well
+    assert takes(inputs.filename, value) or not matches(
+        SCHEMAS["FileName"], value
+    )  # odd ones are taken as well
+
+
+def grammar(name: str) -> re.Pattern[str]:
+    """The documented form of a header field of a request."""
+    return re.compile(COMPONENTS["parameters"][name]["schema"]["pattern"].replace("$", r"\Z"))
+
+
+def test_header_fields_of_uploads_are_documented_as_they_are_read() -> None:
+    readers: dict[str, Callable[[str], object]] = {
+        "UploadMetadata": tus.parse_metadata,
+        "UploadChecksum": lambda value: tus.parse_creation(
+            {"Upload-Length": "1", "Upload-Checksum": value}.get
+        ),
+        "UploadConcat": lambda value: tus.parse_creation({"Upload-Length": "1", "Upload-Concat": value}.get),
+        "IdempotencyKey": lambda value: receptions.idempotency_key(
+            Head("POST", "", None, False, {"Idempotency-Key": value}.get)
+        ),
+    }
+    taken = {
+        "UploadMetadata": ["", "filename", "filename Y2xpcA==", "a YQ==,b,c Yw==", "a YQ==, b Yg=="],
+        "UploadChecksum": ["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", "sha256 YQ=="],
+        "UploadConcat": ["partial", "final;/api/uploads/1", "final; /api/uploads/1 /api/uploads/2"],
+        "IdempotencyKey": ["1", '"1"', '"a b"', "x" * 255],
+    }
+    refused = {
+        "UploadMetadata": ["filename Y2xpcA=", "filename é", ",", "a YQ==,,b Yg==", "ä"],
+        "UploadChecksum": ["md5 YQ==", "sha1 a", "YQ=="],
+        "UploadConcat": ["final", "final;", "part", "final /api/uploads/1"],
+        "IdempotencyKey": ["", '"', '""', "a b", "x" * 256],
+    }
+    for name, read in readers.items():
+        for value in taken[name]:
+            read(value)
+            assert grammar(name).match(value), (name, value)
+        for value in refused[name]:
+            assert not grammar(name).match(value), (name, value)
+            with pytest.raises(MalformedRequest):
+                read(value)
+
+
+@given(st.text(" ,=AaYQ/+!-é", max_size=12))
+def test_metadata_that_is_documented_is_refused_for_nothing_but_keys_that_are_there_twice(value: str) -> None:
+    keys = [pair.strip(" ").partition(" ")[0] for pair in value.split(",")]
+    if grammar("UploadMetadata").match(value) and len(set(keys)) == len(keys):
+        assert set(tus.parse_metadata(value)) == set(keys) - {""}
+
+
+def test_what_is_offered_to_uploads_is_documented() -> None:
+    offered = {name: COMPONENTS["headers"][name]["schema"].get("const") for name in COMPONENTS["headers"]}
+    assert offered["TusVersion"] == offered["TusResumable"] == tus.VERSION
+    assert offered["TusExtension"] == ",".join(tus.EXTENSIONS)
+    assert offered["TusChecksumAlgorithm"] == ",".join(tus.ALGORITHMS)
+    assert offered["AllowMethods"] == CrossOrigin.METHODS
+    types = {"about:blank", draft.MISMATCHING_OFFSET, draft.INCONSISTENT_LENGTH}
+    assert set(SCHEMAS["Problem"]["properties"]["type"]["enum"]) == types
+    addition = OPERATIONS["/api/uploads/{upload_id}", "PATCH"]["requestBody"]["content"]
+    assert set(addition) == {tus.MEDIA_TYPE, draft.MEDIA_TYPE}
+
+
+def test_version_of_the_draft_is_named_in_the_words_of_its_module() -> None:
+    (version,) = re.findall(r"after version \d+", draft.__doc__ or "")
+    (date,) = re.findall(r"editors' copy of (\d+ \w+ \d+)", draft.__doc__ or "")
+    for words in ("draft-ietf-httpbis-resumable-upload", version, date):
+        assert words in DOCUMENT["info"]["description"]
+    assert f"interop version is {draft.INTEROP_VERSION}," in DOCUMENT["info"]["description"]
+
+
+def test_every_header_field_that_pages_may_send_is_documented_and_the_other_way_round() -> None:
+    documented = {
+        parameter["name"] for parameter in COMPONENTS["parameters"].values() if parameter["in"] == "header"
+    }
+    elsewhere = {"Authorization", "Content-Type", "X-HTTP-Method-Override", "X-Request-Id"}
+    of_libraries = {"X-Requested-With"}
+    assert set(CrossOrigin.ALLOWED.split(", ")) == documented | elsewhere | of_libraries
+
+
+def test_pages_may_read_every_header_field_that_is_documented() -> None:
+    documented = {
+        name
+        for place, value in walk(DOCUMENT)
+        if isinstance(value, dict) and "headers" in value and place != "#/components"
+        for name in value["headers"]
+    }
+    to_browsers = {name for name in documented if name.startswith("Access-Control-")} | {
+        "Content-Security-Policy",
+        "Referrer-Policy",
+        "Vary",
+        "X-Content-Type-Options",
+    }
+    always_read = {"Cache-Control", "Content-Length", "Last-Modified"}  # by the Fetch standard
+    assert set(CrossOrigin.EXPOSED.split(", ")) == documented - to_browsers - always_read
+
+
+def test_reasons_of_a_check_are_the_codes_of_the_refusal() -> None:
+    *reasons, accepted = SCHEMAS["UploadCheckResult"]["properties"]["reason"]["enum"]
+    assert accepted is None
+    refusals = (BodyTooLarge, QuotaExceeded, InsufficientStorage)
+    assert reasons == [PROBLEMS[refusal].code for refusal in refusals]
 
 
 def test_media_type_of_every_container_is_documented() -> None:
@@ -271,12 +378,23 @@ def test_every_response_stands_under_its_own_status() -> None:
 
 def test_representations_have_the_documented_members(alice: Client) -> None:
     video = alice.upload(video_bytes(), status=201).json
+    alice.http.post("/api/uploads", headers=alice.headers | {"Tus-Resumable": "1.0.0", "Upload-Length": "9"})
+    listed = alice.get("/api/uploads").json
+    tus_fields = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    finished = alice.http.post(
+        "/api/uploads", video_bytes(), alice.headers | tus_fields | {"Upload-Length": "1000"}
+    ).json
+    checked = alice.post("/api/uploads/check", {"size": 1, "filename": "clip.mp4"}).json
     shown = {
         "User": alice.get("/api/auth/me").json,
         "Session": alice.session,
         "Video": video,
         "Uploader": video["uploader"],
         "VideoLinks": video["links"],
+        "Upload": finished,
+        "UploadLinks": finished["links"],
+        "UploadList": listed,
+        "UploadCheckResult": checked,
         "VideoPage": alice.get("/api/videos").json,
         "PageMeta": alice.get("/api/videos").json["meta"],
         "Index": alice.get("/").json,
@@ -284,7 +402,10 @@ def test_representations_have_the_documented_members(alice: Client) -> None:
         "Health": alice.get("/health").json,
     }
     for name, representation in shown.items():
-        assert set(SCHEMAS[name]["properties"]) == set(SCHEMAS[name]["required"]) == set(representation), name
+        assert set(SCHEMAS[name]["properties"]) == set(representation), name
+        optional = {"video"} if name == "UploadLinks" else set()
+        assert set(SCHEMAS[name]["required"]) == set(representation) - optional, name
+    assert set(listed["data"][0]["links"]) == set(SCHEMAS["UploadLinks"]["required"])
 
 
 # the check can fail
@@ -350,10 +471,25 @@ def ask(
         assert body.is_closed
 
 
+OFFER = FIELDS | {
+    "Allow": "GET, HEAD, POST, OPTIONS",
+    "Tus-Resumable": "1.0.0",
+    "Tus-Version": "1.0.0",
+    "Tus-Extension": ",".join(tus.EXTENSIONS),
+    "Tus-Max-Size": "1000",
+    "Tus-Checksum-Algorithm": "sha1,sha256",
+    "Upload-Limit": "max-size=1000, max-age=10",
+}
+DELETE_BY_POST = {"method": "POST", "headers": {"X-HTTP-Method-Override": "delete"}}
+
+
 def test_documented_answer_passes() -> None:
     ask(200, JSON, HEALTH)
     ask(200, JSON, method="HEAD")
     ask(200, JSON, USER, path="/api/auth/me")
+    ask(204, OFFER, method="OPTIONS", path="/api/uploads")
+    ask(200, FIELDS | {"Allow": "POST"}, method="OPTIONS", path="/api/uploads/check")
+    ask(204, FIELDS, path="/api/videos/1", **DELETE_BY_POST)
 
 
 PROBLEM_FIELDS = FIELDS | {"Content-Type": PROBLEM}
@@ -420,6 +556,26 @@ UNDOCUMENTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
         (200, FIELDS | {"Allow": "GET, PUT"}),
         {"method": "OPTIONS"},
     ),
+    "Allow of uploads": (
+        r"Allow tells \['GET', 'HEAD', 'PATCH'\]",
+        (204, OFFER | {"Allow": "GET, HEAD, PATCH"}),
+        {"method": "OPTIONS", "path": "/api/uploads"},
+    ),
+    "OPTIONS of uploads as of other paths": (
+        "the status is not documented",
+        (200, FIELDS | {"Allow": "GET, HEAD, POST, OPTIONS"}),
+        {"method": "OPTIONS", "path": "/api/uploads"},
+    ),
+    "header field of uploads elsewhere": (
+        r"\['tus-resumable'\] are not documented",
+        (200, JSON | {"Tus-Resumable": "1.0.0"}, HEALTH),
+        {},
+    ),
+    "method that stands in the place of another": (
+        "^DELETE /health 204: the method of /health is not documented",
+        (204, FIELDS),
+        DELETE_BY_POST,
+    ),
     "Allow of a 405": (
         r"Allow tells \['GET', 'HEAD'\]",
         (405, PROBLEM_FIELDS | {"Allow": "GET, HEAD"}, METHOD_NOT_ALLOWED),
@@ -429,6 +585,16 @@ UNDOCUMENTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
         "the media type 'text/plain' of the request is not documented",
         (204, FIELDS),
         {"method": "POST", "path": "/api/auth/logout", "headers": {"Content-Type": "text/plain"}},
+    ),
+    "media type of a body that may be missing": (
+        "the media type 'text/plain' of the request is not documented",
+        (201, FIELDS),
+        {
+            "method": "POST",
+            "path": "/api/uploads",
+            "body": b"1",
+            "headers": {"Content-Type": "text/plain"},
+        },
     ),
     "body of a request": (
         "the body of the request is not documented at",

@@ -32,6 +32,7 @@ MODELS: list[type[peewee.Model]] = [
     models.RefreshToken,
     models.LoginFailures,
     models.Video,
+    models.Upload,
     models.Orphan,
 ]
 FIRST = "CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT NOT NULL)"
@@ -242,7 +243,8 @@ def test_threads_that_open_a_fresh_database_at_once_all_get_it(path: Path, turn:
             handle.close()
 
     assert at_once(*[work] * 6) == [0] * 6
-    assert query(path, "SELECT COUNT(*) FROM schema_migration") == [(1,)]
+    steps = Migration.load_directory(str(module.MIGRATIONS))
+    assert query(path, "SELECT COUNT(*) FROM schema_migration") == [(len(steps),)]
 
 
 def test_processes_that_open_a_fresh_database_at_once_all_get_it(path: Path) -> None:
@@ -378,7 +380,9 @@ def test_model_describes_its_table(path: Path, model: Any) -> None:
             path, f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{table}')"
         )
     }
-    kinds = {"AutoField": "INTEGER", "IntegerField": "INTEGER", "ForeignKeyField": "INTEGER"}
+    kinds = dict.fromkeys(["AutoField", "IntegerField", "ForeignKeyField"], "INTEGER") | {
+        "FloatField": "REAL"
+    }
     expected = {
         field.column_name: (
             kinds.get(type(field).__name__, "TEXT"),

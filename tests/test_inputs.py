@@ -22,6 +22,7 @@ PARSERS: dict[str, inputs.Parser] = {
     "page": inputs.page,
     "limit": inputs.limit,
     "search": inputs.search,
+    "sha256": inputs.sha256,
     "one_of": inputs.one_of("a", "b"),
 }
 NOT_STRINGS: list[object] = [None, True, 0, 1.5, [], ["text"], {}, {"a": 1}, b"text"]
@@ -339,6 +340,29 @@ def test_last_row_of_the_last_page_has_a_number_that_sqlite_knows() -> None:
 
 
 # choices and searches
+
+
+@pytest.mark.parametrize("value", [1, 2**63, 10**30])
+def test_a_size_is_a_number_of_bytes(value: int) -> None:
+    assert inputs.byte_count(value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, True, False, 1.0, "1", None, [], {}])
+def test_what_is_no_number_of_bytes_is_no_size(value: object) -> None:
+    with pytest.raises(ValueError, match="must be a whole number of bytes from 1 on"):
+        inputs.byte_count(value)
+
+
+def test_a_sha256_has_64_hexadecimal_digits_in_lower_case() -> None:
+    assert inputs.sha256("0123456789abcdefABCDEF" + "0" * 42) == "0123456789abcdefabcdef" + "0" * 42
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0" * 63, "0" * 65, "g" * 64, "0" * 64 + "\n", "\u0660" * 64, "0x" + "0" * 62]
+)
+def test_what_is_no_sha256_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="must be 64 hexadecimal digits"):
+        inputs.sha256(value)
 
 
 def test_one_of_takes_its_words_only() -> None:

@@ -12,13 +12,14 @@ ROOT = Path(streamer.__file__).parent
 LAYERS = """
 0  streamer  errors  clock  inputs
 0  protocol  protocol.ranges  protocol.conditional  protocol.disposition  protocol.forwarded
-0  protocol.multipart  protocol.sendfile
+0  protocol.multipart  protocol.sendfile  protocol.resumption  protocol.tus  protocol.draft
 1  config  logs  database  models  migrations  passwords  tokens
 1  storage  storage.locks  storage.slices  storage.space  storage.local
 1  containers  containers.signatures
-2  throttle  accounts  access  videos  uploads  cleanup
+2  throttle  accounts  access  videos  intake  digests  appends  uploads  cleanup  housekeeping
 3  admission  resources  resources.errors  resources.representations  resources.bodies  resources.receptions
-3  middleware  resources.auth  resources.videos  resources.media  resources.system
+3  middleware  resources.auth  resources.videos  resources.media  resources.upload_bodies  resources.uploads
+3  resources.system
 4  app  server.settings  server.loop  server.bodies  server.workers  server.parser  server.tasks
 4  server.output  server.channel  server.listener  server  cli  __main__
 """

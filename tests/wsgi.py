@@ -10,6 +10,7 @@ from wsgiref.util import setup_testing_defaults
 
 from streamer.app import Application
 from streamer.database import Database
+from streamer.intake import Intake
 
 
 class Answer(NamedTuple):
@@ -94,6 +95,13 @@ def database_of(app: Application) -> Database:
     resource: Any = app.routes["/api/videos"]
     database: Database = resource.database
     return database
+
+
+def intake_of(app: Application) -> Intake:
+    """Where the application itself puts uploads."""
+    resource: Any = app.routes["/api/uploads"]
+    intake: Intake = resource.intake
+    return intake
 
 
 def open_files(folder: Path) -> list[str]:

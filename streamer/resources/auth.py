@@ -120,4 +120,5 @@ class Me:
         accounts.confirm_password(self.database, user, body["password"], req.remote_addr)
         file_paths = videos.remove_account(self.database, user)
         cleanup.remove_orphans(self.database, self.storage, file_paths)
+        cleanup.remove_strays(self.database, self.storage)
         resp.status = 204

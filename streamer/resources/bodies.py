@@ -19,18 +19,23 @@ from streamer.errors import (
     UnsupportedMediaType,
 )
 
+RECEPTION = "streamer.reception"
+"""Where in the WSGI environment a server of ours puts a body that it has taken."""
+
 READ_BYTES = 1 << 20  # one read of a large body
 
 
 def head_of(req: falcon.Request) -> Head:
     """The head of a request. Raises MalformedRequest if the length in it is none."""
-    return Head(
-        req.method,
-        req.query_string,
-        req.get_header("Authorization"),
-        req.content_type,
-        _declared_length(req),
-    )
+    return Head(req.method, req.query_string, _declared_length(req), _is_chunked(req), req.get_header)
+
+
+def _is_chunked(req: falcon.Request) -> bool:
+    """Whether the server tells where a body without a declared length ends: not all of them do."""
+    if RECEPTION in req.env:
+        return True
+    is_told = bool(req.env.get("wsgi.input_terminated"))
+    return is_told and req.get_header("Transfer-Encoding") is not None
 
 
 def _declared_length(req: falcon.Request) -> int | None:
@@ -71,6 +76,27 @@ class Body:
         """All bytes in large pieces."""
         while data := self.read(READ_BYTES):
             yield data
+
+
+def chunks_of(req: falcon.Request, head: Head) -> Iterator[bytes]:
+    """The body of an admitted request in large pieces. Raises ClientDisconnected."""
+    if head.content_length:
+        yield from Body(req).chunks()
+    elif head.is_chunked:
+        yield from _chunked(req)
+
+
+def _chunked(req: falcon.Request) -> Iterator[bytes]:
+    received = 0
+    while True:
+        try:
+            data: bytes = req.env["wsgi.input"].read(READ_BYTES)
+        except Exception as error:
+            raise ClientDisconnected(received) from error
+        if not data:
+            return
+        received += len(data)
+        yield data
 
 
 def no_length() -> LengthMissing:

@@ -10,6 +10,7 @@ import falcon
 import peewee
 
 from streamer import errors, logs
+from streamer.protocol import draft, tus
 
 logger = logging.getLogger("streamer")
 
@@ -43,6 +44,16 @@ PROBLEMS: dict[type[errors.StreamerError], Problem] = {
     errors.InsufficientStorage: Problem(507, "insufficient_storage"),
     errors.PreconditionFailed: Problem(412, "precondition_failed"),
     errors.RangeNotSatisfiable: Problem(416, "range_not_satisfiable"),
+    errors.UploadLocked: Problem(423, "upload_locked"),
+    errors.UploadGone: Problem(410, "upload_gone"),
+    errors.UploadNotAppendable: Problem(403, "upload_not_appendable"),
+    errors.OffsetMismatch: Problem(409, "offset_mismatch"),
+    errors.InconsistentLength: Problem(400, "inconsistent_length"),
+    errors.ChecksumMismatch: Problem(460, "checksum_mismatch"),
+    errors.UnsupportedTusVersion: Problem(412, "unsupported_tus_version"),
+    errors.TooManyUploads: Problem(429, "too_many_uploads"),
+    errors.KeyInUse: Problem(409, "key_in_use"),
+    errors.KeyReused: Problem(422, "key_reused"),
 }
 
 
@@ -50,6 +61,9 @@ DETAILS = {
     404: "there is nothing at this path",
     405: "this path does not take this method; Allow lists those that it takes",
 }
+
+
+PHRASES = {460: "Checksum Mismatch"}  # of tus; it is not registered
 
 
 def document(status: int, code: str, detail: str, **members: Any) -> dict[str, Any]:
@@ -66,7 +80,7 @@ def document(status: int, code: str, detail: str, **members: Any) -> dict[str, A
 
 def _phrase(status: int) -> str:
     # Falcon's are those of the status line; Python's differ from version to version
-    return str(falcon.code_to_http_status(status)).partition(" ")[2]
+    return PHRASES.get(status) or str(falcon.code_to_http_status(status)).partition(" ")[2]
 
 
 def describe(error: errors.StreamerError) -> tuple[dict[str, Any], dict[str, str]]:
@@ -87,6 +101,11 @@ def _members(error: errors.StreamerError) -> dict[str, Any]:
             return {"quota": error.quota, "used": error.used}
         case errors.InsufficientStorage():
             return {"available": error.available}
+        case errors.OffsetMismatch():
+            offsets = {"expected-offset": error.expected, "provided-offset": error.provided}
+            return {"type": draft.MISMATCHING_OFFSET, **offsets}
+        case errors.InconsistentLength():
+            return {"type": draft.INCONSISTENT_LENGTH}
     return {}
 
 
@@ -98,8 +117,16 @@ def _fields(error: errors.StreamerError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="streamer"'}
         case errors.MethodNotAllowed():
             return {"Allow": ", ".join(error.allowed)}
-        case errors.TooManyAttempts() | errors.Busy() | errors.Unavailable():
+        case errors.TooManyAttempts() | errors.Busy() | errors.Unavailable() | errors.TooManyUploads():
             return {"Retry-After": str(error.retry_after)}
+        case errors.UploadLocked() | errors.KeyInUse():
+            return {"Retry-After": str(error.retry_after)}
+        case errors.OffsetMismatch():
+            return {"Upload-Offset": str(error.expected), "Upload-Complete": "?0"}
+        case errors.InconsistentLength():
+            return {"Upload-Complete": "?0"}
+        case errors.UnsupportedTusVersion():
+            return {"Tus-Version": tus.VERSION}
         case errors.RangeNotSatisfiable():
             return {"Accept-Ranges": "bytes", "Content-Range": f"bytes */{error.complete_length}"}
     return {}
@@ -165,7 +192,7 @@ def _answer(resp: falcon.Response, problem: dict[str, Any], fields: dict[str, st
     for name in resp.headers:  # nothing stays of the answer whose place this one takes
         if name != "x-request-id":
             resp.delete_header(name)
-    resp.status = problem["status"]
+    resp.status = f"{problem['status']} {problem['title']}"
     resp.content_type = MEDIA_TYPE
     resp.data = json.dumps(problem).encode() + b"\n"
     resp.set_headers(fields)

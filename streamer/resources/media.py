@@ -142,13 +142,15 @@ def _validator_fields(video: StoredVideo, validators: Validators) -> dict[str, s
 
 
 def _representation_fields(video: StoredVideo, kind: str) -> dict[str, str]:
-    digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
-    return {
+    fields = {
         "Content-Type": video.mime_type,
         "Accept-Ranges": "bytes",
         "Content-Disposition": content_disposition(kind, video.filename),
-        "Repr-Digest": f"sha-256=:{digest}:",
     }
+    if video.sha256:  # else it is still being computed
+        digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
+        fields["Repr-Digest"] = f"sha-256=:{digest}:"
+    return fields
 
 
 def _disposition_kind(req: falcon.Request) -> str:

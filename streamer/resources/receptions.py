@@ -2,29 +2,28 @@
 
 One object does it under every server. Ours feeds it while the body arrives, so
 that the bytes land once, in the file that becomes the video; under the others
-the resource feeds it from ``wsgi.input``.
+the resource feeds it from ``wsgi.input``. ``received`` is the same for every
+body that is taken so, also those of uploads that can be resumed.
 """
 
+import re
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import falcon
 from falcon.media.multipart import BodyPart, MultipartParseError, MultipartParseOptions
 
-from streamer import accounts, inputs, uploads, videos
-from streamer.admission import Head
-from streamer.config import Config
-from streamer.containers.signatures import Container
-from streamer.database import Database
+from streamer import accounts, inputs, uploads
+from streamer.admission import Head, Reception
+from streamer.appends import Receiver, Replay
 from streamer.errors import BodyTooLarge, FieldError, InvalidInput, MalformedRequest
-from streamer.models import User
+from streamer.intake import DIRECT, Intake
+from streamer.models import Video
 from streamer.protocol import multipart
 from streamer.resources import bodies
-from streamer.storage.local import LocalStorage, StagedFile
-from streamer.storage.space import Space
 from streamer.tokens import Claims
 
 FORM = "multipart/form-data"
@@ -33,100 +32,95 @@ MAX_TEXT_BYTES = 64 * 1024  # of one field of a form
 DETAILS = {"title": inputs.title, "description": inputs.description}
 QUERY = {**DETAILS, "filename": inputs.filename}
 
-RECEPTION = "streamer.reception"
-"""Where in the WSGI environment a server of ours puts a body that it has taken."""
+_R = TypeVar("_R", bound=Reception)
 
 
 @dataclass(frozen=True)
 class VideoBody:
     """The rule for a body that holds a video."""
 
-    database: Database
-    config: Config
-    storage: LocalStorage
-    space: Space
+    intake: Intake
 
     def check(self, head: Head) -> None:
         """Raise UnsupportedMediaType, LengthMissing or BodyTooLarge."""
         bodies.require_media_type(head, FORM, "application/octet-stream", "video/*")
         if head.content_length is None:
             raise bodies.no_length()
-        if self._least_size(head) > self.config.max_upload_bytes:
-            raise BodyTooLarge(self.config.max_upload_bytes)
+        if least_size(head) > self.intake.config.max_upload_bytes:
+            raise BodyTooLarge(self.intake.config.max_upload_bytes)
 
     def begin(self, head: Head, claims: Claims) -> "VideoReception":
         """What takes a body that was checked. Raises InvalidInput for its query, or MalformedRequest."""
         reception = FormReception if head.media_type == FORM else VideoReception
-        return reception(self, head, claims)
+        return reception(self.intake, head, claims)
 
-    def admit(self, user: User, head: Head) -> None:
-        """Raise QuotaExceeded when the video cannot fit."""
-        videos.check_quota(user, self._least_size(head), self.config.quota_bytes)
 
-    @staticmethod
-    def _least_size(head: Head) -> int:
-        """The size in bytes that the video has at least."""
-        return (head.content_length or 0) - (FORM_OVERHEAD_BYTES if head.media_type == FORM else 0)
+def least_size(head: Head) -> int:
+    """The size in bytes that the video in a body has at least."""
+    return max(0, (head.content_length or 0) - (FORM_OVERHEAD_BYTES if head.media_type == FORM else 0))
 
 
 class VideoReception:
-    """Takes a raw body. A context that removes what has not become a video."""
+    """Takes a raw body."""
 
-    def __init__(self, rule: VideoBody, head: Head, claims: Claims) -> None:
-        self._rule = rule
-        self._head = head
+    def __init__(self, intake: Intake, head: Head, claims: Claims) -> None:
+        self._intake = intake
         self._claims = claims
-        self._held = ExitStack()
+        self._size = least_size(head)
+        self._key = idempotency_key(head)
+        self._receiver: Receiver | None = None
         self.began = time.monotonic()
-        self.details: dict[str, Any] = _details(head)
+        self.details: dict[str, Any] = details_of_query(head)
 
     def open(self) -> None:
-        """Make room. Raises NotAuthenticated, QuotaExceeded or InsufficientStorage."""
-        self._rule.admit(accounts.user_of(self._rule.database, self._claims), self._head)
-        promise = self._held.enter_context(self._rule.space.promise(self._head.content_length or 0))
-        self.staged: StagedFile = self._held.enter_context(self._rule.storage.stage())
-        self._receiver = uploads.Receiver(self.staged, promise, self._rule.config.max_upload_bytes)
+        """Make room. Raises NotAuthenticated, QuotaExceeded, InsufficientStorage or KeyInUse."""
+        user_id = accounts.user_of(self._intake.database, self._claims).id
+        first = self._key and uploads.repeated(self._intake, user_id, self._key)
+        if first:
+            self._receiver = Replay(self._intake, first)
+            return
+        plan = uploads.Plan(kind=DIRECT, at_least=self._size, idempotency_key=self._key)
+        self._receiver = uploads.begin(self._intake, user_id, plan)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the body. Raises NotAVideo, BodyTooLarge or InsufficientStorage."""
+        assert self._receiver is not None
         self._receiver.feed(data)
 
-    def finish(self) -> Container:
-        """The body is complete. Raises InvalidInput or NotAVideo."""
-        return self._receiver.finish()
+    def finish(self) -> Video:
+        """The body is complete: make the video. Raises as ``Receiver.end`` does."""
+        assert self._receiver is not None
+        self._receiver.end(self.details)
+        assert self._receiver.video is not None
+        return self._receiver.video
 
     def close(self) -> None:
         """Remove what has not become a video."""
-        self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
+        if self._receiver is not None:
+            self._receiver.close()
 
 
 class FormReception(VideoReception):
     """Takes a form with the parts ``video``, ``title`` and ``description``, in any order."""
 
-    def __init__(self, rule: VideoBody, head: Head, claims: Claims) -> None:
-        super().__init__(rule, head, claims)
+    def __init__(self, intake: Intake, head: Head, claims: Claims) -> None:
+        super().__init__(intake, head, claims)
         self._parser = multipart.FormParser(_boundary(head))
         self._name = ""
         self._text = bytearray()  # of the part that is on its way
         self._bytes_beside = 0
         self._seen: set[str] = set()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the form. Also raises MalformedRequest and InvalidInput."""
         self._bytes_beside += len(data)
-        for found in self._parser.feed(data):
+        for found in self._parser.feed(bytes(data)):
             if isinstance(found, dict):
                 self._end_part()
                 self._begin_part(found)
             elif self._name == "video":
                 self._bytes_beside -= len(found)
-                self._receiver.feed(found)
+                super().feed(found)
             else:
                 self._add_text(found)
         if self._bytes_beside > FORM_OVERHEAD_BYTES:
@@ -161,8 +155,8 @@ class FormReception(VideoReception):
             self.details |= inputs.parse_fields(text, required={}, optional=DETAILS)
         self._text = bytearray()
 
-    def finish(self) -> Container:
-        """The body is complete. Raises MalformedRequest, InvalidInput or NotAVideo."""
+    def finish(self) -> Video:
+        """The body is complete. Also raises MalformedRequest and InvalidInput."""
         self._parser.finish()
         self._end_part()
         if "video" not in self._seen:
@@ -171,21 +165,40 @@ class FormReception(VideoReception):
 
 
 @contextmanager
-def received(req: falcon.Request, rule: VideoBody) -> Iterator[VideoReception]:
-    """The body of an admitted request, taken. Also raises whatever taking it raises."""
-    early: VideoReception | None = req.env.get(RECEPTION)
-    if early is not None:
-        with early:
-            yield early
+def received(req: falcon.Request, begin: Callable[[Head, Claims], _R]) -> Iterator[_R]:
+    """The body of an admitted request, taken; ``begin`` is that of its rule.
+
+    Also raises whatever taking it raises.
+    """
+    reception: _R | None = req.env.get(bodies.RECEPTION)
+    if reception is not None:
+        with closing(reception):
+            yield reception
         return
-    with rule.begin(bodies.head_of(req), req.context.claims) as reception:
+    head = bodies.head_of(req)
+    with closing(begin(head, req.context.claims)) as reception:
         reception.open()
-        for chunk in bodies.Body(req).chunks():
+        for chunk in bodies.chunks_of(req, head):
             reception.feed(chunk)
         yield reception
 
 
-def _details(head: Head) -> dict[str, Any]:
+def idempotency_key(head: Head) -> str | None:
+    """The key of a request that is not to be done twice. Raises MalformedRequest.
+
+    Source: draft-ietf-httpapi-idempotency-key-header, whose keys are strings in quotation marks; many
+    clients leave those out.
+    """
+    key = head.field("Idempotency-Key")
+    if key is None:
+        return None
+    match = re.fullmatch(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})', key)
+    if match is None:
+        raise MalformedRequest("bad_idempotency_key", "Idempotency-Key has to be 1 to 255 visible characters")
+    return match[1] or match[2]
+
+
+def details_of_query(head: Head) -> dict[str, Any]:
     """What the query tells about the video. Raises InvalidInput."""
     params = falcon.uri.parse_query_string(head.query, keep_blank=True)
     return inputs.parse_fields(params, required={}, optional=QUERY)
@@ -208,12 +221,19 @@ def _part_names(head: multipart.Head) -> tuple[str, str | None]:
         name = part.name or ""
     except ValueError as error:
         raise MalformedRequest("malformed_multipart", "a part's name is not UTF-8") from error
-    try:
-        filename = part.filename
-    except (ValueError, MultipartParseError) as error:
-        raise MalformedRequest("malformed_multipart", "a part's file name is not UTF-8") from error
+    filename = disposition_filename(head[b"content-disposition"], "malformed_multipart")
     # curl and the browsers send a quotation mark so (HTML standard, multipart form data)
     return name, filename and filename.replace("%22", '"')
+
+
+def disposition_filename(field: bytes, code: str = "bad_upload_field") -> str | None:
+    """The file name in a Content-Disposition. Raises MalformedRequest with this code."""
+    head = {b"content-disposition": field}
+    part = BodyPart(None, head, MultipartParseOptions())  # type: ignore[arg-type]  # nothing is read from it
+    try:
+        return part.filename
+    except (ValueError, MultipartParseError) as error:
+        raise MalformedRequest(code, "the file name in a Content-Disposition is not UTF-8") from error
 
 
 def _decode(name: str, text: bytearray) -> str:

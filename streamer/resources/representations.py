@@ -8,12 +8,15 @@ from urllib.parse import quote
 
 import falcon
 
-from streamer import clock, tokens
+from streamer import clock, tokens, uploads
 from streamer.accounts import Session
 from streamer.config import Config
 from streamer.errors import PreconditionFailed
-from streamer.models import User, Video
+from streamer.intake import PARTIAL
+from streamer.models import Upload, User, Video
 from streamer.protocol.conditional import EntityTag, Outcome, Preconditions, Validators, evaluate
+
+STEADY_SECONDS = 15  # after which the rate of an upload is not what it was: offsets follow every five
 
 
 def send_json(resp: falcon.Response, value: dict[str, Any], status: int = 200) -> None:
@@ -60,9 +63,14 @@ def require_preconditions(req: falcon.Request, validators: Validators) -> None:
 
 def base_url(req: falcon.Request, config: Config) -> str:
     """The URL of the application's root, without a slash at the end."""
+    return root_url(config, req.scheme, req.netloc, req.root_path)
+
+
+def root_url(config: Config, scheme: str, host: str, path: str) -> str:
+    """That of an application that is reached in this way, unless it has a public one."""
     if config.public_url is not None:
         return config.public_url
-    return f"{req.scheme}://{req.netloc}{quote(req.root_path.rstrip('/'), safe='/~')}"
+    return f"{scheme}://{host}{quote(path.rstrip('/'), safe='/~')}"
 
 
 def timestamp(moment: datetime) -> str:
@@ -109,6 +117,32 @@ def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
         "updated_at": timestamp(row.updated_at),
         "uploader": {"id": uploader.id, "username": uploader.username},
         "links": {"self": address, "stream": f"{address}/stream"},
+    }
+
+
+def upload(row: Upload, base: str) -> dict[str, Any]:
+    """An upload. ``received`` counts all bytes that have come, ``offset`` those that are on the disk."""
+    received = uploads.received(row)
+    age = (clock.now() - row.updated_at).total_seconds()
+    bytes_per_second = round(row.bytes_per_second) if age < STEADY_SECONDS and row.video_id is None else 0
+    left = None if row.length is None else row.length - received
+    links = {"self": f"{base}/api/uploads/{row.id}"}
+    if row.video_id is not None:
+        links["video"] = f"{base}/api/videos/{row.video_id}"
+    return {
+        "id": row.id,
+        "filename": row.filename,
+        "is_partial": row.kind == PARTIAL,
+        "offset": row.offset,
+        "received": received,
+        "length": row.length,
+        "bytes_per_second": bytes_per_second,
+        "seconds_left": -(-left // bytes_per_second) if left is not None and bytes_per_second else None,
+        "created_at": timestamp(row.created_at),
+        "updated_at": timestamp(row.updated_at),
+        "expires_at": timestamp(row.expires_at),
+        "video_id": row.video_id,
+        "links": links,
     }
 
 

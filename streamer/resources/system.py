@@ -29,6 +29,7 @@ class Index:
             "register": f"{base}/api/auth/register",
             "login": f"{base}/api/auth/login",
             "videos": f"{base}/api/videos",
+            "uploads": f"{base}/api/uploads",
             "health": f"{base}/health",
             "openapi": f"{base}/openapi.json",
         }

@@ -10,15 +10,14 @@ import falcon
 from streamer import access, cleanup, inputs, videos
 from streamer.admission import BodyRule
 from streamer.config import Config
-from streamer.containers.signatures import Container
 from streamer.database import Database
-from streamer.models import User, Video
+from streamer.models import Video
 from streamer.protocol.conditional import Validators
 from streamer.resources import representations
 from streamer.resources.bodies import Json, read_json
 from streamer.resources.receptions import DETAILS, VideoBody, received
 from streamer.resources.representations import is_modified, require_preconditions, send_json
-from streamer.storage.local import LocalStorage, StagedFile
+from streamer.storage.local import LocalStorage
 
 QUERY = {
     "page": inputs.page,
@@ -58,26 +57,13 @@ class Videos:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         user = req.context.user
-        with received(req, self.video_body) as reception:
-            video = self._add(user, reception.staged, reception.finish(), reception.details)
+        with received(req, self.video_body.begin) as reception:
+            video = reception.finish()
         base = representations.base_url(req, self.config)
         representation = representations.video(video, user, base)
         resp.location = representation["links"]["self"]
         resp.set_header("ETag", str(representations.video_tag(video, user)))
         send_json(resp, representation, 201)
-
-    def _add(self, user: User, staged: StagedFile, container: Container, details: dict[str, Any]) -> Video:
-        file_name = details.get("filename")
-        return videos.add(
-            self.database,
-            user,
-            staged,
-            title=details.get("title") or (inputs.title_of(file_name) if file_name else "Untitled"),
-            description=details.get("description", ""),
-            filename=file_name or f"video{container.suffix}",
-            mime_type=container.mime_type,
-            quota_bytes=self.config.quota_bytes,
-        )
 
 
 def _page_links(address: str, params: Mapping[str, Any], page: int, total_pages: int) -> str:

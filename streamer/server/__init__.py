@@ -32,6 +32,7 @@ class Server:
     """The application on its addresses. Raises CannotListen or ConfigurationError."""
 
     def __init__(self, app: Application) -> None:
+        self._app = app
         self._config = app.config
         has_epoll = hasattr(select, "epoll") and app.config.fast_paths
         self._loop: EpollLoop | PollLoop = EpollLoop() if has_epoll else PollLoop()
@@ -84,6 +85,7 @@ class Server:
         now = time.monotonic()
         if now >= self._next_maintenance:
             self._next_maintenance = now + TURN_SECONDS
+            self._app.housekeeping.tick()
             for listener in self._listeners:
                 listener.maintenance(listener.now())
         if self._stops:

@@ -5,8 +5,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
+from waitress.receiver import ChunkedReceiver
+from waitress.utilities import BadRequest
+
 from streamer.admission import Reception
 
+UNKNOWN = 2**63
+MOST_LINE_BYTES = 4096  # of the line before a chunk, or of all lines after the last
 MOST_PENDING_BYTES = 1024 * 1024  # what has come and is not written yet, of one body
 
 
@@ -27,13 +32,15 @@ class LargeBody:
     def __init__(
         self,
         reception: Reception,
-        length: int,
+        length: int | None,
         schedule: Callable[[Any], None],
         rearm: Callable[[], None],
         progress: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
-        """``schedule`` gives a task to the threads, ``now`` tells the time in seconds.
+        """``length`` is None where ``end`` will tell.
+
+        ``schedule`` gives a task to the threads, ``now`` tells the time in seconds.
 
         ``progress`` is called when the body has been let in or is over, ``rearm`` when more may be
         read; both are called in a worker thread.
@@ -49,7 +56,7 @@ class LargeBody:
         self._schedule = schedule
         self._rearm = rearm
         self._progress = progress
-        self._left = length  # bytes to come
+        self._left = UNKNOWN if length is None else length  # bytes to come
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._is_closed = False
@@ -69,6 +76,12 @@ class LargeBody:
                 self._pending_bytes += len(taken)
                 self._schedule_once()
         return len(taken)
+
+    def end(self) -> None:
+        """All bytes of a body without a length have come."""
+        self._left = 0
+        with self._lock:
+            self._schedule_once()
 
     @property
     def is_expecting(self) -> bool:
@@ -101,7 +114,7 @@ class LargeBody:
         return self
 
     def close(self) -> None:
-        """Give the reception up, unless it has become something."""
+        """The client has gone: feed what has come, and close the reception."""
         with self._lock:
             self._is_closed = True
             self._schedule_once()
@@ -125,8 +138,8 @@ class LargeBody:
             self.idle_since = self._now()
             self._busy_seconds += self.idle_since - self._busy_since
             self._busy_since = self.idle_since
-            is_abandoned = self._is_closed or self.failure is not None
-            self._is_scheduled = bool(self._pending) and not is_abandoned
+            self._is_scheduled = bool(self._pending) and self.is_open and self.failure is None
+            is_abandoned = self.failure is not None or (self._is_closed and not self._is_scheduled)
             if self._is_scheduled:  # it has come in the meantime
                 self._schedule(self)
         if is_abandoned:
@@ -137,12 +150,12 @@ class LargeBody:
             self._rearm()
 
     def _feed_pending(self) -> None:
-        if self._is_closed:
-            return
         if not self.is_open:
+            if self._is_closed:
+                return
             self.reception.open()
             self.is_open = True
-        while self._pending and not self._is_closed:
+        while self._pending:  # also when the client has gone: an upload keeps all that has come of it
             data = self._pending.popleft()
             self.reception.feed(data)
             with self._lock:
@@ -154,3 +167,28 @@ class LargeBody:
     def cancel(self) -> None:
         """The server ends, and this task will not run."""
         self.reception.close()
+
+
+class ChunkedBody:
+    """Takes a large body in chunks (RFC 9112, section 7.1); stands where waitress has its receiver."""
+
+    completed = False  # it is the body that is over, and that later: all of it has to be fed
+
+    def __init__(self, body: LargeBody) -> None:
+        self.error: BadRequest | None = None
+        self._body = body
+        self._receiver = ChunkedReceiver(self)
+
+    def append(self, data: bytes) -> None:
+        """What the receiver has found in the chunks."""
+        self._body.received(data)
+
+    def received(self, data: bytes) -> int:
+        """Take what has come; the number of bytes that belong to this body and its framing."""
+        consumed = int(self._receiver.received(data))
+        self.error = self._receiver.error
+        if max(len(self._receiver.control_line), len(self._receiver.trailer)) > MOST_LINE_BYTES:
+            self.error = BadRequest("a line of the chunked body is too long")
+        elif self._receiver.completed:
+            self._body.end()
+        return consumed

@@ -102,7 +102,7 @@ class Channel(Lingering):
         request = self.request  # in a worker thread: the next moment it may be another one
         return request.large_body if request is not None else None
 
-    def _take(self, reception: Reception, length: int) -> LargeBody:
+    def _take(self, reception: Reception, length: int | None) -> LargeBody:
         """Begin to take a large body."""
         return LargeBody(
             reception, length, self.server.add_task, self.rearm, self._report_progress, self.server.now
@@ -157,10 +157,34 @@ class Channel(Lingering):
             if body.is_over:
                 request.finish()
                 self._complete(request)
-            elif body.is_open and request.awaits_continue:  # not told late, of the body before
-                request.awaits_continue = False
-                self.send_continue()
+            elif body.is_open:  # not told late, of the body before
+                self._announce(request, body)
+                if request.awaits_continue:
+                    request.awaits_continue = False
+                    self.send_continue()
         self.rearm()
+
+    def _announce(self, request: Parser, body: LargeBody) -> None:
+        """Tell the client that it can go on with this body later, and where, if it knows what that means."""
+        announcement = getattr(body.reception, "announcement", None)
+        if announcement is None or request.is_announced or request.version != "1.1":
+            return
+        request.is_announced = True
+        base = self.server.application.base_url(self._environ(request))
+        fields = announcement(base) if base else None
+        if fields is not None:
+            head = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+            payload = f"HTTP/1.1 104 Upload Resumption Supported\r\n{head}\r\n".encode("latin-1")
+            with self.outbuf_lock:
+                self.outbufs[-1].append(payload)
+                self.current_outbuf_count += len(payload)
+                self.total_outbufs_len += len(payload)
+                self._flush_exception(self._flush_some)
+
+    def _environ(self, request: Parser) -> dict[str, str]:
+        """What links depend on, as WSGI has it."""
+        fields = {f"HTTP_{name}": value for name, value in request.headers.items()}
+        return {**fields, "REMOTE_ADDR": str(self.addr[0]), "wsgi.url_scheme": request.url_scheme}
 
     def _complete(self, request: Parser) -> None:
         """As ``received`` does with a request that has come whole."""

@@ -7,9 +7,9 @@ from typing import Any
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 
-from streamer.admission import MAX_SMALL_BODY_BYTES, Head, Reception
+from streamer.admission import MAX_SMALL_BODY_BYTES, Head, Reception, effective_method
 from streamer.errors import BodyTooLarge, StreamerError
-from streamer.server.bodies import LargeBody
+from streamer.server.bodies import ChunkedBody, LargeBody
 
 TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 
@@ -42,6 +42,9 @@ class Parser(HTTPRequestParser):
 
     body_rcv: Any  # waitress' word for what takes the body
 
+    is_announced = False
+    """The client knows where it can go on with its large body."""
+
     awaits_continue = False
     """The client waits for "100 Continue" before it sends its large body."""
 
@@ -49,10 +52,10 @@ class Parser(HTTPRequestParser):
         self,
         settings: Any,
         began: float,
-        take: Callable[[Reception, int], LargeBody],
+        take: Callable[[Reception, int | None], LargeBody],
         keep: Callable[[bytes], None],
     ) -> None:
-        """``began`` is the time of the first byte; ``take`` begins to take a body of so many bytes.
+        """``began`` is the time of the first byte; ``take`` begins to take a body of so many bytes, or None.
 
         ``keep`` is called with what came behind this request: those after it.
         """
@@ -70,7 +73,8 @@ class Parser(HTTPRequestParser):
         consumed = int(super().received(data))
         if self.is_refused:
             return len(data)
-        if self.chunked and self.body_bytes_received > MAX_SMALL_BODY_BYTES:
+        is_small = self.large_body is None
+        if self.chunked and is_small and self.body_bytes_received > MAX_SMALL_BODY_BYTES:
             self._refuse(BodyTooLarge(MAX_SMALL_BODY_BYTES))
             self.completed = True
             return len(data)
@@ -137,23 +141,22 @@ class Parser(HTTPRequestParser):
 
     def _admit(self) -> None:
         length = None if self.chunked else self.content_length
-        head = Head(
-            self.command,
-            self.query,
-            self.headers.get("AUTHORIZATION"),
-            self.headers.get("CONTENT_TYPE"),
-            length,
-        )
         path = f"/{self.path.lstrip('/')}"  # as waitress passes it on
         try:
+            method = effective_method(self.command, self._field("X-HTTP-Method-Override"))
+            head = Head(method, self.query, length, self.chunked, self._field)
             reception = self.adj.admission.early(path, head)
         except StreamerError as error:
             self._refuse(error)
             return
-        if reception is not None and length is not None:
+        if reception is not None:
             self.large_body = self._take(reception, length)
-            self.body_rcv = self.large_body
+            self.body_rcv = ChunkedBody(self.large_body) if self.chunked else self.large_body
             self.awaits_continue, self.expect_continue = self.expect_continue, False
+
+    def _field(self, name: str) -> str | None:
+        value: str | None = self.headers.get(name.upper().replace("-", "_"))
+        return value
 
     def _refuse(self, error: BaseException) -> None:
         """Let the application answer at once, without the body."""

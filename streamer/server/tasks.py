@@ -11,8 +11,8 @@ from waitress.task import ErrorTask, WSGITask
 from streamer import clock
 from streamer.middleware import REFUSAL
 from streamer.protocol.conditional import format_http_date
+from streamer.resources.bodies import RECEPTION
 from streamer.resources.errors import MEDIA_TYPE, document
-from streamer.resources.receptions import RECEPTION
 
 logger = logging.getLogger("streamer.server")
 

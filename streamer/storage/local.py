@@ -1,13 +1,12 @@
 """Objects as files below the data folder; nothing else builds a path.
 
 An upload grows in ``incoming/`` and is renamed into ``videos/`` when it is
-complete and on the disk. The process that writes a file holds a lock on it
-until its row is committed, and the kernel drops the lock of a dead process: a
-file that is not locked and has no row was left behind by a crash.
+complete and on the disk. Who writes a file holds a lock on it, and the kernel
+drops the lock of a dead process: a file that is not locked waits for its next
+bytes, if there is a row of its upload, or was left behind by a crash.
 """
 
 import errno
-import hashlib
 import os
 import re
 import secrets
@@ -15,52 +14,66 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from streamer.errors import InsufficientStorage
+from streamer.errors import InsufficientStorage, UploadGone, UploadLocked
 from streamer.protocol.ranges import ByteRange
 from streamer.storage import locks
-from streamer.storage.slices import FileSlice, SegmentedBody
+from streamer.storage.slices import FileSlice, SegmentedBody, pread
 
 VIDEOS = "videos"
 INCOMING = "incoming"
+COPY_BYTES = 64 * 2**20  # of one call that copies inside the kernel
+BLOCK_BYTES = 2**20  # of one read where there is no such call
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class StagedFile:
-    """A file that grows in ``incoming/``: write, seal, publish, keep. Not kept, it goes with the context."""
+    """A file that grows, and is locked for as long as it is open: write, seal, publish, close."""
 
-    def __init__(self, storage: "LocalStorage") -> None:
-        self.size = 0
-        self._kept = False
+    def __init__(self, storage: "LocalStorage", path: Path, descriptor: int) -> None:
+        self.name = path.name
+        self.file_path = f"{VIDEOS}/{path.name}"
+        self.size = os.fstat(descriptor).st_size
         self._storage = storage
-        self._digest = hashlib.sha256()
-        self._create()
+        self._path = path
+        self._descriptor = descriptor
 
-    def _create(self) -> None:
-        name = secrets.token_hex(16)
-        self.file_path = f"{VIDEOS}/{name}"
-        self._path = self._storage.path(f"{INCOMING}/{name}")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self._path, flags, self._storage.file_mode)
-        if not locks.try_lock(self._descriptor) or not os.fstat(self._descriptor).st_nlink:
-            # a process that starts just now took it for abandoned, before it was locked
-            self._close()
-            self._create()
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all that was written, in hexadecimal."""
-        return self._digest.hexdigest()
+    def cut(self, size: int) -> None:
+        """Go on from so many bytes, and drop the rest. Raises UploadGone if there are fewer."""
+        if self.size < size:
+            raise UploadGone("bytes of this upload have been lost: begin it anew")
+        os.ftruncate(self._descriptor, size)
+        os.lseek(self._descriptor, size, os.SEEK_SET)
+        self.size = size
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes. Raises InsufficientStorage when the disk is full."""
+        """Append bytes. Raises InsufficientStorage when the disk is full; ``size`` tells how many it took."""
         rest = memoryview(data)
         with _told_when_full():
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        self._digest.update(data)
-        self.size += len(data)
+                written = os.write(self._descriptor, rest)
+                self.size += written
+                rest = rest[written:]
+
+    def copy(self, other: "StagedFile") -> None:
+        """Append all bytes of another file. Raises InsufficientStorage."""
+        with _told_when_full():
+            try:
+                _copy_in_kernel(other._descriptor, self._descriptor, other.size)
+            except (AttributeError, OSError) as error:
+                if getattr(error, "errno", None) in _FULL:
+                    raise
+                # there is no such call on this system, or not for this file system
+                os.lseek(self._descriptor, self.size, os.SEEK_SET)
+                _copy_by_hand(other._descriptor, self._descriptor, other.size)
+        self.size += other.size
+
+    def read_head(self, size: int) -> bytes:
+        """At most the first ``size`` bytes."""
+        try:
+            return pread(self._descriptor, size, 0)
+        finally:
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)  # where reading has to move
 
     def seal(self) -> None:
         """Bring all bytes to the disk. Raises InsufficientStorage when it is full."""
@@ -68,39 +81,49 @@ class StagedFile:
             os.fsync(self._descriptor)
 
     def publish(self) -> None:
-        """Give the sealed file its final name, durably; it stays locked until the context ends."""
+        """Give the sealed file its final name, durably; it stays locked until it is closed."""
         if not locks.AVAILABLE:
-            self._close()  # such systems do not rename an open file
+            self.close()  # such systems do not rename an open file
         final = self._storage.path(self.file_path)
         with _told_when_full():
-            os.rename(self._path, final)
-            self._path = final
+            if self._path != final:
+                os.rename(self._path, final)
+                self._path = final
             _sync(final.parent)
 
-    def keep(self) -> None:
-        """The published file belongs to a row now."""
-        self._kept = True
-
     def discard(self) -> None:
-        """Remove the file, wherever it is."""
+        """Remove the file, wherever it is, and free its room at once."""
+        if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
         if not locks.AVAILABLE:
-            self._close()  # such systems do not remove an open file
+            self.close()  # such systems do not remove an open file
         self._path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._kept:
-            self.discard()
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let others have it; again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _copy_in_kernel(source: int, target: int, size: int) -> None:
+    position = 0
+    while position < size:
+        copied = os.copy_file_range(source, target, min(size - position, COPY_BYTES), position)
+        if not copied:
+            raise OSError(errno.EIO, "the file has become too short")
+        position += copied
+
+
+def _copy_by_hand(source: int, target: int, size: int) -> None:
+    position = 0
+    while position < size:
+        data = memoryview(pread(source, min(size - position, BLOCK_BYTES), position))
+        if not data:
+            raise OSError(errno.EIO, "the file has become too short")
+        position += len(data)
+        while data:
+            data = data[os.write(target, data) :]
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> None:
@@ -143,7 +166,35 @@ class LocalStorage:
 
     def stage(self) -> StagedFile:
         """Begin a new object."""
-        return StagedFile(self)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        while True:
+            path = self.path(f"{INCOMING}/{secrets.token_hex(16)}")
+            descriptor = os.open(path, flags, self.file_mode)
+            if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+                return StagedFile(self, path, descriptor)
+            # a process that starts just now took it for abandoned, before it was locked
+            os.close(descriptor)
+
+    def resume(self, name: str) -> StagedFile:
+        """Open a file that was staged before. Raises UploadGone, or UploadLocked if somebody has it."""
+        for folder in (INCOMING, VIDEOS):  # a crash may have left it there, without its row
+            path = self.path(f"{folder}/{name}")
+            try:
+                descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            except FileNotFoundError:
+                continue
+            if not locks.try_lock(descriptor):
+                os.close(descriptor)
+                raise UploadLocked("another request is adding to this upload")
+            return StagedFile(self, path, descriptor)
+        raise UploadGone("the bytes of this upload are gone: begin it anew")
+
+    def staged_size(self, name: str) -> int:
+        """How many bytes of a staged file have been written, on the disk or not; 0 for one that is gone."""
+        try:
+            return os.stat(f"{self._root_text}/{INCOMING}/{name}").st_size
+        except FileNotFoundError:
+            return 0
 
     def open(self, file_path: str, first: int, length: int, on_close: Callable[[int], None]) -> FileSlice:
         """A part of an object, from position ``first`` on, ``length`` bytes."""
@@ -173,15 +224,11 @@ class LocalStorage:
         finally:
             os.close(descriptor)
 
-    def is_staged(self, file_path: str) -> bool:
-        """Tell whether an object still waits in ``incoming/`` to be published."""
-        return (self._root / INCOMING / Path(file_path).name).exists()
-
     def incoming(self) -> list[str]:
-        """The paths of all files that are growing, or were when their process died."""
+        """The names of all files that are growing, or have not grown on."""
         names = os.listdir(self._root / INCOMING)
         # others put things into folders too: a NAS its previews, a file manager its settings
-        return [f"{INCOMING}/{name}" for name in names if re.fullmatch("[0-9a-f]{32}", name)]
+        return [name for name in names if re.fullmatch("[0-9a-f]{32}", name)]
 
     def is_writable(self) -> bool:
         """Tell whether the folders are there, can be written to, and have room."""
@@ -197,6 +244,6 @@ def _told_when_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in _FULL:
             raise InsufficientStorage(available=0) from error
         raise

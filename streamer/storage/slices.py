@@ -143,7 +143,7 @@ class FileSlice(_Window):
         return self._descriptor
 
     def _read_at(self, position: int, n: int) -> bytes:
-        return _pread(self._descriptor, n, position)
+        return pread(self._descriptor, n, position)
 
 
 class SegmentedBody(_Window):
@@ -168,7 +168,7 @@ class SegmentedBody(_Window):
         if isinstance(segment, bytes):
             return segment[offset : offset + n]
         first, length = segment
-        return _pread(self._descriptor, min(n, length - offset), first + offset)
+        return pread(self._descriptor, min(n, length - offset), first + offset)
 
 
 def _length(segment: Segment) -> int:
@@ -185,7 +185,8 @@ def _open(path: str | Path, least_size: int) -> int:
     return descriptor
 
 
-def _pread(descriptor: int, n: int, position: int) -> bytes:
+def pread(descriptor: int, n: int, position: int) -> bytes:
+    """At most ``n`` bytes from a position; the descriptor's own position may move."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, n, position)
     # Windows. Safe because no two windows share a descriptor.

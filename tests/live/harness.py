@@ -475,13 +475,26 @@ class Server:
             return database.execute(sql).fetchall()
 
     def assert_consistent(self) -> None:
-        """A row for each file and a file for each row, the right sums, and nothing left over."""
+        """A row for each file and a file for each row, the right sums, and nothing left over.
+
+        What is not finished and waits for its next bytes is nothing left over.
+        """
         assert self.query("PRAGMA integrity_check") == [("ok",)]
         assert self.query("PRAGMA foreign_key_check") == []
         assert self.query("SELECT file_path FROM orphan") == []
-        assert self.incoming() == []
         rows = self.query("SELECT file_path, size FROM video")
-        assert self.stored() == {path for path, _ in rows}
+        unfinished = dict(self.query("SELECT id, offset FROM upload WHERE video_id IS NULL"))
+        assert (
+            self.query("SELECT id FROM upload WHERE video_id IS NULL AND kind IN ('direct', 'final')") == []
+        )
+        # where a crash came between the name and the row, the name is the final one
+        waiting = {
+            *self.incoming(),
+            *(self.data / path for path in self.stored() - {path for path, _ in rows}),
+        }
+        assert {path.name for path in waiting} == unfinished.keys()
+        assert all(path.stat().st_size >= unfinished[path.name] for path in waiting)
+        assert self.stored() >= {path for path, _ in rows}
         assert {path: (self.data / path).stat().st_size for path, _ in rows} == dict(rows)
         sums = (
             "SELECT username, video_count, bytes_used FROM user",

@@ -7,12 +7,13 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
+from streamer.protocol import draft, tus
 from tests.helpers import video_bytes
 
 VIDEO = st.integers(min_value=100, max_value=5000).map(video_bytes)
 
-schemathesis.openapi.media_type("video/*", VIDEO)
-schemathesis.openapi.media_type("application/octet-stream", VIDEO)
+for media_type in ("video/*", "application/octet-stream", tus.MEDIA_TYPE, draft.MEDIA_TYPE):
+    schemathesis.openapi.media_type(media_type, VIDEO)
 
 
 @schemathesis.hook

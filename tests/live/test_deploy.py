@@ -93,6 +93,40 @@ def test_plain_http_leads_to_https(front: Front) -> None:
     assert target == f"https://{NAME}/api/videos?page=2"
 
 
+def test_an_upload_goes_on_after_its_client_was_cut(front: Front) -> None:
+    data = video_bytes(8 * MIB, seed=8)
+    api, tus = front.api(), {"Tus-Resumable": "1.0.0"}
+    created = api.request("POST", "/api/uploads", None, tus | {"Upload-Length": str(len(data))})
+    assert created.status == 201, created
+    location = created.headers["location"]
+    assert location.startswith(f"{front.url}/api/uploads/")
+    path = location.removeprefix(front.url)
+    append = tus | {"Content-Type": "application/offset+octet-stream"}
+    connection = front.connect()
+    connection.putrequest("PATCH", path)
+    for name, value in (api.headers | append | {"Upload-Offset": "0"}).items():
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", str(len(data)))
+    connection.endheaders()
+    connection.send(data[: 3 * MIB])
+    # a front may hold back the last bytes, until more of them come
+    eventually(lambda: api.get(path).json["received"] > 2 * MIB, "they have come")
+    connection.close()
+    offsets: list[int] = []
+
+    def is_released() -> bool:
+        offsets.append(int(api.request("HEAD", path, None, tus).headers["upload-offset"]))
+        return offsets[-1] > 2 * MIB
+
+    eventually(is_released, "what has come counts")
+    rest = append | {"Upload-Offset": str(offsets[-1])}
+    answer = api.request("PATCH", path, data[offsets[-1] :], rest)
+    assert answer.status == 204, answer
+    video_id = int(answer.headers["video-location"].rpartition("/")[2])
+    assert sha256(api.download(video_id)) == sha256(data)
+    assert api.delete(video_id).status == 204
+
+
 def begin_upload(front: Front, size: int) -> http.client.HTTPSConnection:
     connection = front.connect()
     connection.putrequest("POST", "/api/videos")

@@ -15,6 +15,7 @@ from tests.live.harness import Answer, Api, eventually, sha256, stream_path
 SIZES = {"short": 3000, "long": 1_500_007}  # within and beyond the buffers of every front
 # to shorter answers of the application lighttpd applies Range once more, and says 416 for ignoring it
 SHORTEST_THROUGH = {"lighttpd": 300_000}
+PAGE = "https://app.example.org"
 MECHANISMS = {"nginx": "x-accel-redirect", "apache2": "x-sendfile", "lighttpd": "x-sendfile"}
 
 # what differs from answer to answer, or tells who has sent it
@@ -38,7 +39,7 @@ def trio(
 ) -> Iterator[Trio]:
     program, folder = request.param, tmp_path_factory.mktemp(request.param)
     certificate = make_certificate(folder)
-    trusting = {"STREAMER_TRUSTED_PROXIES": "127.0.0.1"}
+    trusting = {"STREAMER_TRUSTED_PROXIES": "127.0.0.1", "STREAMER_CORS_ORIGINS": PAGE}
     plain = start_shared_server(**trusting)
     offloading = start_shared_server(plain.data, **trusting, STREAMER_SENDFILE=MECHANISMS[program])
     ids = {
@@ -154,6 +155,9 @@ CASES: list[dict[str, str]] = [
     {"If-Range": "{etag}", "Range": "bytes=abc"},
     {"Request-Range": "bytes=0-9"},
     {"Accept-Encoding": "gzip, br"},
+    {"Origin": PAGE},
+    {"Origin": PAGE, "Range": "bytes=10-19"},
+    {"Origin": "https://evil.example.org", "Range": "bytes=10-19"},
     {"X-Sendfile": "/etc/passwd", "X-Accel-Redirect": "/_streamer/videos/"},
 ]
 

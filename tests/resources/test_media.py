@@ -30,7 +30,7 @@ from streamer.protocol.conditional import format_http_date
 from streamer.storage.local import LocalStorage
 from tests.conftest import Clock, MakeApp
 from tests.helpers import Client, video_bytes
-from tests.wsgi import Answer, call, environ_of, open_files
+from tests.wsgi import Answer, call, database_of, environ_of, open_files
 
 SIZE = 300_007  # more than one block of every reader
 DATA = video_bytes(SIZE, seed=4)
@@ -282,6 +282,18 @@ def test_any_ranges_are_what_slicing_gives(app: Application, viewer: Client, ask
 
 
 # --- header fields
+
+
+def test_a_digest_that_is_still_being_computed_is_not_told(viewer: Client, app: Application) -> None:
+    before = call(app, STREAM, headers=viewer.headers)
+    before.close()
+    Video.update(sha256="").execute(database_of(app))
+    for more in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=0-0,5-5"}):
+        answer = call(app, STREAM, headers=viewer.headers | more)
+        answer.close()
+        assert "repr-digest" not in answer.fields
+        assert answer.fields["etag"] == before.fields["etag"], "which does not depend on it"
+    assert before.fields["repr-digest"]
 
 
 def test_the_header_fields_of_the_whole_are_exact(viewer: Client, app: Application) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,15 @@ import falcon
 import pytest
 
 import streamer
+from streamer import uploads
 from streamer.app import Application
 from streamer.config import Config
+from streamer.uploads import Plan
+from tests.conftest import Clock
 from tests.helpers import Client, video_bytes
-from tests.wsgi import call, database_of
+from tests.wsgi import call, database_of, intake_of
 
+UPLOAD = f"/api/uploads/{'0' * 32}"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -161,7 +166,9 @@ def test_the_contract_is_served_with_a_validator(anonymous: Client) -> None:
 def urls(app: Application) -> dict[str, set[str]]:
     """An address of each route, and the methods that its resource has."""
     return {
-        template.replace("{video_id}", "1"): {m for m in METHODS if hasattr(resource, f"on_{m.lower()}")}
+        template.replace("{video_id}", "1").replace("{upload_id}", "0" * 32): {
+            m for m in METHODS if hasattr(resource, f"on_{m.lower()}")
+        }
         for template, resource in app.routes.items()
     }
 
@@ -171,7 +178,7 @@ def test_head_gives_the_fields_of_get_and_no_body(app: Application, alice: Clien
     walked = 0
     for url, methods in urls(app).items():
         assert ("GET" in methods) == ("HEAD" in methods), url
-        if "GET" not in methods:
+        if "GET" not in methods or url == UPLOAD:
             continue
         whole = call(app, url, "GET", alice.headers)
         body = whole.read()
@@ -184,15 +191,34 @@ def test_head_gives_the_fields_of_get_and_no_body(app: Application, alice: Clien
     assert walked >= 7
 
 
+def test_head_of_an_upload_speaks_its_dialect_and_has_the_length_of_get(
+    frozen: Clock, app: Application, alice: Client
+) -> None:
+    """It is never stored, as both protocols want, and GET may be."""
+    with closing(uploads.begin(intake_of(app), 1, Plan(length=5000))) as append:
+        append.end()
+    url = f"/api/uploads/{append.upload.id}"
+    whole = call(app, url, "GET", alice.headers)
+    body = whole.read()
+    head = call(app, url, "HEAD", alice.headers | {"Tus-Resumable": "1.0.0"})
+    assert head.read() == b""
+    assert head.status == whole.status == 200
+    assert head.fields["content-length"] == str(len(body))
+    own = dict.fromkeys(["x-request-id", "cache-control", "etag", "retry-after"], "")
+    assert head.fields | own == whole.fields | own
+    assert call(app, url, "HEAD", alice.headers).status == 412
+
+
 @pytest.mark.parametrize("method", [*METHODS, "TRACE"])
 def test_another_method_is_told_those_that_are_taken(app: Application, alice: Client, method: str) -> None:
     for url, methods in urls(app).items():
-        if method in methods:
+        if method in methods - {"OPTIONS"}:
             continue
         answer = call(app, url, method, alice.headers)
         body = answer.read()
-        allowed = set(answer.fields["allow"].split(", "))
-        assert allowed - {"OPTIONS"} == methods, url
+        named = answer.fields["allow"].split(", ")
+        assert len(named) == len(set(named)), url
+        assert set(named) - {"OPTIONS"} == methods - {"OPTIONS"}, url
         if method == "OPTIONS":
             assert answer.status in {200, 204}
             assert body == b""

@@ -20,6 +20,7 @@ PATIENCE = 60  # seconds: hypercorn reads on to the end for viewers that have le
 CLIP_BYTES = 3 * MIB
 FORM = "multipart/form-data; boundary=edge"
 RAW = "video/mp4"
+TUS = {"Tus-Resumable": "1.0.0"}
 
 
 def _form(data: bytes) -> bytes:
@@ -177,6 +178,37 @@ class Suite:
         eventually(lambda: server.incoming() == [], "nothing is left in incoming/")
         assert server.api.video_ids() == before
         assert server.stored() == stored
+
+    def test_an_upload_goes_on_after_its_client_was_cut(self, server: Running) -> None:
+        data = video_bytes(CLIP_BYTES, seed=4)
+        made = server.api.request("POST", "/api/uploads", b"", {**TUS, "Upload-Length": str(len(data))})
+        assert made.status == 201, made
+        root = f"http://127.0.0.1:{server.port}{server.setup.prefix}"
+        assert made.headers["location"].startswith(f"{root}/api/uploads/")
+        path = made.headers["location"].removeprefix(root)
+        fields = {**TUS, "Content-Type": "application/offset+octet-stream"}
+        first = server.api.request("PATCH", path, data[:MIB], {**fields, "Upload-Offset": "0"})
+        assert (first.status, first.headers["upload-offset"]) == (204, str(MIB)), first
+        with server.wire() as wire:
+            rest = {"Upload-Offset": str(MIB), "Content-Length": str(len(data) - MIB)}
+            wire.request("PATCH", server.setup.prefix + path, server.api.headers | fields | rest)
+            wire.send(data[MIB : 2 * MIB])
+        eventually(lambda: server.connections() == 0, "it has seen that it left", PATIENCE)
+        answers: list[Answer] = []
+
+        def goes_on() -> bool:
+            """What of the cut piece counts depends on whether the server has handed it over."""
+            offset = int(server.api.request("HEAD", path, None, TUS).headers["upload-offset"])
+            assert MIB <= offset <= 2 * MIB
+            field = {"Upload-Offset": str(offset)}
+            answers.append(server.api.request("PATCH", path, data[offset:], fields | field))
+            return answers[-1].status not in {409, 423}
+
+        eventually(goes_on, "nobody holds the upload")
+        assert answers[-1].status == 204, answers[-1]
+        video_id = int(answers[-1].headers["video-location"].rpartition("/")[2])
+        assert server.api.download(video_id) == data, "other bytes"
+        assert server.api.delete(video_id).status == 204
 
     def test_viewers_that_leave_cost_no_descriptor(self, server: Running, film: bytes) -> None:
         chance = random.Random(VIEWERS)

@@ -1,21 +1,22 @@
 """Objects as files: complete, durable, and gone when nobody wants them."""
 
 import errno
-import hashlib
+import itertools
 import os
 import re
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from streamer.errors import InsufficientStorage
+from streamer.errors import InsufficientStorage, UploadGone, UploadLocked
 from streamer.protocol.ranges import ByteRange
-from streamer.storage import locks
-from streamer.storage.local import LocalStorage, make_folder
+from streamer.storage import local, locks
+from streamer.storage.local import LocalStorage, StagedFile, make_folder
 from tests.wsgi import open_files, stored_files
 
 needs_locks = pytest.mark.skipif(not locks.AVAILABLE, reason="this system has no such locks")
@@ -46,58 +47,89 @@ def test_the_folders_are_made_for_their_owner_only(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "data" / folder).stat().st_mode) == 0o700
 
 
-def test_a_kept_file_holds_what_was_written(storage: LocalStorage, tmp_path: Path) -> None:
-    with storage.stage() as staged:
+def stage(storage: LocalStorage, data: bytes = DATA) -> str:
+    """Write a file, and leave it for another time; tell its name."""
+    with closing(storage.stage()) as staged:
+        staged.write(data)
+        return staged.name
+
+
+def test_a_published_file_holds_what_was_written(storage: LocalStorage, tmp_path: Path) -> None:
+    with closing(storage.stage()) as staged:
         for at in range(0, len(DATA), 1000):
             staged.write(DATA[at : at + 1000])
         staged.write(b"")
         assert staged.size == len(DATA)
-        assert staged.sha256 == hashlib.sha256(DATA).hexdigest()
-        assert stored_files(tmp_path) == [f"incoming/{Path(staged.file_path).name}"]
+        assert stored_files(tmp_path) == [f"incoming/{staged.name}"]
         staged.seal()
         staged.publish()
-        assert stored_files(tmp_path) == [staged.file_path]
-        staged.keep()
+        assert stored_files(tmp_path) == [staged.file_path] == [f"videos/{staged.name}"]
     path = storage.path(staged.file_path)
     assert path.read_bytes() == DATA
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert open_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("last_step", ["write", "seal", "publish", "discard"])
-def test_a_file_that_is_not_kept_is_gone(storage: LocalStorage, tmp_path: Path, last_step: str) -> None:
-    with storage.stage() as staged:
-        staged.write(DATA)
+@pytest.mark.parametrize("last_step", ["stage", "write", "seal", "publish", "discard"])
+def test_a_discarded_file_is_gone_wherever_it_was(
+    storage: LocalStorage, tmp_path: Path, last_step: str
+) -> None:
+    with closing(storage.stage()) as staged:
+        if last_step != "stage":
+            staged.write(DATA)
         if last_step in {"seal", "publish", "discard"}:
             staged.seal()
         if last_step in {"publish", "discard"}:
             staged.publish()
         if last_step == "discard":
             staged.discard()
-            assert stored_files(tmp_path) == []
+        staged.discard()
+        assert stored_files(tmp_path) == []
     assert stored_files(tmp_path) == []
     assert open_files(tmp_path) == []
 
 
-def stage_and_leave(storage: LocalStorage) -> None:
-    with storage.stage() as staged:
-        staged.write(DATA)
-        raise KeyboardInterrupt
-
-
-def test_an_error_inside_takes_the_file_away(storage: LocalStorage, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        stage_and_leave(storage)
-    assert stored_files(tmp_path) == []
+def test_a_file_that_is_only_closed_waits_for_its_next_bytes(storage: LocalStorage, tmp_path: Path) -> None:
+    name = stage(storage)
+    assert stored_files(tmp_path) == [f"incoming/{name}"]
+    assert storage.path(f"incoming/{name}").read_bytes() == DATA
     assert open_files(tmp_path) == []
+
+
+def test_closing_again_does_nothing(storage: LocalStorage, tmp_path: Path) -> None:
+    staged = storage.stage()
+    staged.close()
+    with closing(storage.stage()) as other:  # which may have got the same descriptor
+        staged.close()
+        other.write(DATA)
+    assert open_files(tmp_path) == []
+
+
+def test_the_head_of_a_file_can_be_read_while_it_grows(storage: LocalStorage) -> None:
+    with closing(storage.stage()) as staged:
+        assert staged.read_head(10) == b""
+        staged.write(DATA[:5])
+        assert staged.read_head(10) == DATA[:5]
+        staged.write(DATA[5:100])
+        assert staged.read_head(10) == DATA[:10]
+        staged.write(DATA[100:])
+        assert storage.path(f"incoming/{staged.name}").read_bytes() == DATA
+
+
+def test_the_head_of_a_file_can_be_read_where_reading_moves(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pread")  # as on Windows
+    test_the_head_of_a_file_can_be_read_while_it_grows(storage)
 
 
 def test_names_are_random_and_say_nothing(storage: LocalStorage) -> None:
     names = set()
     for _ in range(20):
-        with storage.stage() as staged:
-            assert re.fullmatch(r"videos/[0-9a-f]{32}", staged.file_path)
-            names.add(staged.file_path)
+        with closing(storage.stage()) as staged:
+            assert re.fullmatch("[0-9a-f]{32}", staged.name)
+            assert staged.file_path == f"videos/{staged.name}"
+            names.add(staged.name)
     assert len(names) == 20
 
 
@@ -107,7 +139,7 @@ def store(storage: LocalStorage, patch: pytest.MonkeyPatch, call: str, step: str
     def fail(*_: object) -> None:
         raise error
 
-    with storage.stage() as staged, patch.context() as broken:
+    with closing(storage.stage()) as staged, patch.context() as broken:
         for name, work in (
             ("write", lambda: staged.write(DATA)),
             ("seal", staged.seal),
@@ -116,6 +148,18 @@ def store(storage: LocalStorage, patch: pytest.MonkeyPatch, call: str, step: str
             if name == step:
                 broken.setattr(os, call, fail)
             work()
+
+
+def assert_one_file_is_left(storage: LocalStorage, tmp_path: Path, call: str, step: str) -> None:
+    """What has failed is not lost, and not open."""
+    folder = "videos" if (call, step) == ("fsync", "publish") else "incoming"
+    [left] = stored_files(tmp_path)
+    assert left.startswith(f"{folder}/")
+    assert open_files(tmp_path) == []
+    with closing(storage.resume(Path(left).name)) as staged:
+        assert staged.size == (0 if call == "write" else len(DATA))
+        staged.discard()
+    assert stored_files(tmp_path) == []
 
 
 FAILURES = [("write", "write"), ("fsync", "seal"), ("rename", "publish"), ("fsync", "publish")]
@@ -128,8 +172,7 @@ def test_a_full_disk_is_told_apart(
 ) -> None:
     with pytest.raises(InsufficientStorage):
         store(storage, monkeypatch, call, step, OSError(number, os.strerror(number)))
-    assert stored_files(tmp_path) == []
-    assert open_files(tmp_path) == []
+    assert_one_file_is_left(storage, tmp_path, call, step)
 
 
 @pytest.mark.parametrize(("call", "step"), FAILURES)
@@ -138,8 +181,7 @@ def test_another_failure_of_the_disk_passes_as_it_is(
 ) -> None:
     with pytest.raises(OSError, match="broken"):
         store(storage, monkeypatch, call, step, OSError(errno.EIO, "the disk is broken"))
-    assert stored_files(tmp_path) == []
-    assert open_files(tmp_path) == []
+    assert_one_file_is_left(storage, tmp_path, call, step)
 
 
 def test_the_rest_is_written_when_the_system_takes_a_part(
@@ -147,15 +189,14 @@ def test_the_rest_is_written_when_the_system_takes_a_part(
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:777]))
-    with storage.stage() as staged:
+    with closing(storage.stage()) as staged:
         staged.write(DATA)
         staged.publish()
         assert storage.path(staged.file_path).read_bytes() == DATA
         assert staged.size == len(DATA)
-        assert staged.sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_write_that_fails_half_way_counts_nothing(
+def test_a_write_that_fails_half_way_tells_how_much_it_took(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = os.write, []
@@ -166,13 +207,14 @@ def test_a_write_that_fails_half_way_counts_nothing(
             raise OSError(errno.ENOSPC, "full")
         return write(descriptor, data[:100])
 
-    with storage.stage() as staged:
+    with closing(storage.stage()) as staged:
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", fill)
             with pytest.raises(InsufficientStorage):
                 staged.write(DATA)
-        assert staged.size == 0
-        assert staged.sha256 == hashlib.sha256().hexdigest()
+        assert staged.size == 100
+        staged.write(DATA[100:])
+        assert storage.path(f"incoming/{staged.name}").read_bytes() == DATA
 
 
 def test_publishing_brings_the_folder_to_the_disk_after_the_rename(
@@ -191,11 +233,23 @@ def test_publishing_brings_the_folder_to_the_disk_after_the_rename(
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "rename", record_rename)
-    with storage.stage() as staged:
+    with closing(storage.stage()) as staged:
         staged.write(DATA)
         staged.seal()
         staged.publish()
     assert done == ["file", "rename", "folder"]
+
+
+def test_publishing_again_brings_the_folder_to_the_disk_again(
+    storage: LocalStorage, tmp_path: Path, synced: list[Path]
+) -> None:
+    """The first time may have died between the rename and the disk."""
+    with closing(storage.stage()) as staged:
+        staged.write(DATA)
+        staged.publish()
+        staged.publish()
+    assert synced == [tmp_path / "videos"] * 2
+    assert stored_files(tmp_path) == [staged.file_path]
 
 
 def test_where_folders_cannot_be_opened_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,15 +308,14 @@ def test_a_storage_brings_its_folders_to_the_disk_after_making_them(
 
 
 @needs_locks
-def test_a_file_is_locked_until_its_context_ends(tmp_path: Path) -> None:
+def test_a_file_is_locked_until_it_is_closed(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    with storage.stage() as staged:
-        with storage.claim(f"incoming/{Path(staged.file_path).name}") as claimed:
+    with closing(storage.stage()) as staged:
+        with storage.claim(f"incoming/{staged.name}") as claimed:
             assert claimed is False
         staged.publish()
         with storage.claim(staged.file_path) as claimed:
             assert claimed is False
-        staged.keep()
     with storage.claim(staged.file_path) as claimed:
         assert claimed is True
         with storage.claim(staged.file_path) as again:
@@ -297,10 +350,11 @@ def interfered(
         return interfere(len(attempts), descriptor) and try_lock(descriptor)
 
     patch.setattr(locks, "try_lock", lock)
-    with storage.stage() as staged:
+    with closing(storage.stage()) as staged:
         staged.write(DATA)
         staged.publish()
         assert storage.path(staged.file_path).read_bytes() == DATA
+        staged.discard()
     return len(attempts)
 
 
@@ -328,6 +382,171 @@ def test_a_new_file_that_a_starting_process_has_removed_is_given_up(
     assert interfered(storage, remove, monkeypatch) == 2
     assert stored_files(tmp_path) == []
     assert open_files(tmp_path) == []
+
+
+# --- files that grow in several requests
+
+
+def test_a_resumed_file_grows_on(storage: LocalStorage, tmp_path: Path) -> None:
+    name = stage(storage, DATA[:3000])
+    with closing(storage.resume(name)) as staged:
+        assert (staged.name, staged.size) == (name, 3000)
+        staged.cut(3000)
+        staged.write(DATA[3000:])
+        assert staged.size == len(DATA)
+        staged.seal()
+        staged.publish()
+    assert stored_files(tmp_path) == [f"videos/{name}"]
+    assert storage.path(staged.file_path).read_bytes() == DATA
+    assert open_files(tmp_path) == []
+
+
+def test_a_cut_drops_what_comes_after_it(storage: LocalStorage, tmp_path: Path) -> None:
+    name = stage(storage, DATA[:2000] + b"never counted")
+    with closing(storage.resume(name)) as staged:
+        staged.cut(2000)
+        assert staged.size == storage.staged_size(name) == 2000
+        staged.write(DATA[2000:])
+        assert (tmp_path / "incoming" / name).read_bytes() == DATA
+        staged.cut(0)
+        staged.write(DATA[:10])
+        assert (tmp_path / "incoming" / name).read_bytes() == DATA[:10]
+
+
+def test_lost_bytes_are_not_made_up(storage: LocalStorage, tmp_path: Path) -> None:
+    name = stage(storage, DATA[:100])
+    with closing(storage.resume(name)) as staged, pytest.raises(UploadGone, match="have been lost"):
+        staged.cut(101)
+    assert storage.staged_size(name) == 100
+
+
+def test_a_file_that_was_published_without_its_row_is_resumed_where_it_is(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    with closing(storage.stage()) as staged:
+        staged.write(DATA)
+        staged.publish()
+    with closing(storage.resume(staged.name)) as resumed:
+        assert (resumed.file_path, resumed.size) == (staged.file_path, len(DATA))
+        resumed.publish()
+        assert stored_files(tmp_path) == [staged.file_path]
+        resumed.discard()
+    assert stored_files(tmp_path) == []
+
+
+def test_a_file_that_is_gone_cannot_be_resumed(storage: LocalStorage, tmp_path: Path) -> None:
+    with pytest.raises(UploadGone, match="begin it anew"):
+        storage.resume("0" * 32)
+    assert stored_files(tmp_path) == []
+    assert storage.staged_size("0" * 32) == 0
+
+
+@needs_locks
+def test_a_file_that_somebody_has_cannot_be_resumed(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    with closing(storage.stage()) as staged:
+        with pytest.raises(UploadLocked):
+            storage.resume(staged.name)
+        staged.publish()
+        with pytest.raises(UploadLocked):
+            storage.resume(staged.name)
+        assert open_files(tmp_path) == [str(storage.path(staged.file_path))]
+    storage.resume(staged.name).close()
+
+
+# --- copies
+
+
+def no_such_call(*_: object) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def other_file_system(*_: object) -> int:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+@pytest.fixture(params=["in the kernel", "no such call", "other file system", "half way", "no function"])
+def copying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ways in which bytes get from one file to another."""
+    copy, calls = getattr(os, "copy_file_range", no_such_call), []
+
+    def half_way(source: int, target: int, size: int, position: int) -> int:
+        calls.append(size)
+        return copy(source, target, min(size, 700), position) if len(calls) < 3 else no_such_call()
+
+    if request.param == "no function":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    elif request.param != "in the kernel":
+        ways = {"no such call": no_such_call, "other file system": other_file_system, "half way": half_way}
+        monkeypatch.setattr(os, "copy_file_range", ways[request.param], raising=False)
+    return str(request.param)
+
+
+def joined(storage: LocalStorage, parts: list[bytes]) -> StagedFile:
+    """A new file of these parts, each of which is a file as well."""
+    whole = storage.stage()
+    for data in parts:
+        with closing(storage.resume(stage(storage, data))) as part:
+            whole.copy(part)
+            part.discard()
+    return whole
+
+
+@pytest.mark.parametrize("cuts", [[], [0], [1], [5000], [100, 100, 9000]])
+def test_parts_are_copied_one_after_the_other(
+    storage: LocalStorage, tmp_path: Path, copying: str, cuts: list[int]
+) -> None:
+    edges = [0, *cuts, len(DATA)]
+    parts = [DATA[first:stop] for first, stop in itertools.pairwise(edges)]
+    with closing(joined(storage, parts)) as whole:
+        assert whole.size == len(DATA)
+        whole.write(b"more")
+        whole.seal()
+        assert (tmp_path / "incoming" / whole.name).read_bytes() == DATA + b"more"
+        whole.discard()
+    assert stored_files(tmp_path) == []
+    assert open_files(tmp_path) == []
+
+
+def test_a_copy_is_made_in_pieces(
+    storage: LocalStorage, tmp_path: Path, copying: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "COPY_BYTES", 999)
+    monkeypatch.setattr(local, "BLOCK_BYTES", 998)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:333]))
+    with closing(joined(storage, [DATA, DATA])) as whole:
+        assert (tmp_path / "incoming" / whole.name).read_bytes() == DATA * 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["copy_file_range", "write"])
+def test_a_disk_that_becomes_full_in_a_copy_is_told(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    name = stage(storage)
+
+    def fill(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    def refuse(*_: object) -> int:
+        raise AssertionError("a full disk is no reason to try it in another way")
+
+    with closing(storage.stage()) as whole, closing(storage.resume(name)) as part:
+        monkeypatch.setattr(os, "copy_file_range", fill if call != "write" else no_such_call, raising=False)
+        monkeypatch.setattr(os, "write", fill if call == "write" else refuse)
+        with pytest.raises(InsufficientStorage):
+            whole.copy(part)
+        assert whole.size == 0
+
+
+def test_a_part_that_has_become_shorter_is_not_copied(storage: LocalStorage, copying: str) -> None:
+    name = stage(storage)
+    with closing(storage.stage()) as whole, closing(storage.resume(name)) as part:
+        os.truncate(storage.path(f"incoming/{name}"), 10)
+        with pytest.raises(OSError, match="too short"):
+            whole.copy(part)
+        assert whole.size == 0
 
 
 # --- finished objects
@@ -363,12 +582,19 @@ def test_a_deleted_object_can_be_deleted_again(storage: LocalStorage, stored: st
 
 
 def test_what_is_staged_is_told_from_what_is_published(storage: LocalStorage) -> None:
-    with storage.stage() as staged:
-        assert storage.is_staged(staged.file_path)
-        assert storage.incoming() == [f"incoming/{Path(staged.file_path).name}"]
+    with closing(storage.stage()) as staged:
+        staged.write(DATA)
+        assert storage.incoming() == [staged.name]
+        assert storage.staged_size(staged.name) == len(DATA)
         staged.publish()
-        assert not storage.is_staged(staged.file_path)
         assert storage.incoming() == []
+        assert storage.staged_size(staged.name) == 0
+
+
+def test_only_names_of_uploads_are_incoming(storage: LocalStorage, tmp_path: Path) -> None:
+    for name in ("@eaDir", ".DS_Store", "0" * 31, "0" * 33, "G" * 32, "0" * 32):
+        (tmp_path / "incoming" / name).touch()
+    assert storage.incoming() == ["0" * 32]
 
 
 def test_it_is_writable_while_both_folders_are_and_the_disk_has_room(

@@ -1,0 +1,51 @@
+"""What has to be done now and then while the application runs, and that no request should wait for."""
+
+import logging
+import threading
+import time
+
+import peewee
+
+from streamer import cleanup, digests
+from streamer.intake import Intake
+
+logger = logging.getLogger("streamer")
+
+INTERVAL_SECONDS = 60.0
+
+
+class Housekeeping:
+    """Looks after the data folder once a minute, in a thread that ends when it is done.
+
+    Whoever has the time calls ``tick``: every request does, and a server that is idle. So nothing
+    runs before the first request, and a host may fork until then.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        # nothing can expire faster
+        self._interval = min(INTERVAL_SECONDS, intake.config.upload_ttl / 2)
+        self._due = time.monotonic() + self._interval
+        self._lock = threading.Lock()
+
+    def tick(self) -> None:
+        """Begin, if it is time."""
+        if time.monotonic() < self._due or not self._lock.acquire(blocking=False):
+            return
+        self._due = time.monotonic() + self._interval
+        threading.Thread(target=self._run, name="streamer-housekeeping", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            look_after(self._intake)
+        except (OSError, peewee.DatabaseError) as error:
+            logger.warning("cannot look after the data folder now: %s", error)
+        finally:
+            self._intake.database.close()
+            self._lock.release()
+
+
+def look_after(intake: Intake) -> None:
+    """Remove what nobody needs any more, and compute the digests that are missing."""
+    cleanup.sweep(intake)
+    digests.compute_missing(intake.database, intake.storage)

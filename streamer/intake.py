@@ -1,0 +1,91 @@
+"""How much may come in: the limit of one video, the quota of an account, the room on the disk.
+
+What unfinished uploads were promised is in the database, so all processes of one data
+folder promise the same disk once.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from streamer.config import Config
+from streamer.database import Database
+from streamer.errors import BodyTooLarge, InsufficientStorage, NotAuthenticated, QuotaExceeded
+from streamer.models import Upload, User
+from streamer.storage import space
+from streamer.storage.local import LocalStorage
+
+DIRECT = "direct"
+"""An upload in one request, which goes with it."""
+
+WHOLE = "whole"
+"""An upload in as many requests as it takes."""
+
+PARTIAL = "partial"
+"""A part of a final one, in as many requests as it takes."""
+
+FINAL = "final"
+"""What is put together from parts, in one request."""
+
+
+RESUMABLE = (WHOLE, PARTIAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where uploads go, and how much of them."""
+
+    database: Database
+    storage: LocalStorage
+    config: Config
+
+
+class Room(NamedTuple):
+    """What is left, in bytes."""
+
+    disk: int
+    quota_used: int
+    """By the videos of the account and its unfinished uploads."""
+
+
+def require_size(intake: Intake, size: int) -> None:
+    """Raise BodyTooLarge for a video of more bytes than the limit."""
+    if size > intake.config.max_upload_bytes:
+        raise BodyTooLarge(intake.config.max_upload_bytes)
+
+
+def require_room(intake: Intake, user_id: int, size: int, kind: str, besides: Collection[str] = ()) -> None:
+    """Raise QuotaExceeded or InsufficientStorage unless an upload of this size and kind fits.
+
+    ``besides`` names uploads whose promises do not count, because this one takes their place.
+    """
+    left = room(intake, user_id, besides)
+    quota = intake.config.quota_bytes
+    if quota is not None and left.quota_used + size > quota:
+        raise QuotaExceeded(quota, left.quota_used)
+    if size * _copies(kind) > left.disk:
+        raise InsufficientStorage(left.disk)
+
+
+def room(intake: Intake, user_id: int, besides: Collection[str] = ()) -> Room:
+    """What is left for this account. Raises NotAuthenticated if it is gone."""
+    user = User.select(User.bytes_used).where(User.id == user_id).get_or_none(intake.database)
+    if user is None:
+        raise NotAuthenticated("the account has been deleted")
+    unfinished = Upload.select(Upload.id, Upload.user, Upload.kind, Upload.reserved).where(
+        Upload.video.is_null(), Upload.reserved > 0
+    )
+    quota_used, outstanding = user.bytes_used, 0
+    for upload_id, owner_id, kind, reserved in unfinished.tuples().execute(intake.database):
+        if upload_id in besides:
+            continue
+        quota_used += reserved if owner_id == user_id else 0
+        outstanding += max(0, reserved * _copies(kind) - intake.storage.staged_size(upload_id))
+    # asked last: what is written in between counts twice, and not never
+    free = space.free_bytes(intake.config.data, intake.config.min_free_bytes)
+    return Room(max(0, free - outstanding), quota_used)
+
+
+def _copies(kind: str) -> int:
+    """How often the bytes are on the disk at the same time: parts are copied into the whole."""
+    return 2 if kind == PARTIAL else 1
