@@ -119,7 +119,7 @@ class Append:
             for digest in (self._digest, self._checked):
                 if digest is not None:
                     digest.update(taken)
-        if before < HEAD_BYTES <= self._staged.size:
+        if self._checked is None and before < HEAD_BYTES <= self._staged.size:
             self._recognise()
 
     def join(self, part: StagedFile) -> None:
@@ -162,6 +162,8 @@ class Append:
         if not hmac.compare_digest(self._checked.digest(), self._checksum.digest):
             raise ChecksumMismatch
         self._checked = None
+        if self._start < HEAD_BYTES <= self._staged.size:
+            self._recognise()  # not before: what was broken on its way says nothing about the file
 
     @property
     def _is_resumable(self) -> bool:

@@ -54,16 +54,19 @@ def require_size(intake: Intake, size: int) -> None:
         raise BodyTooLarge(intake.config.max_upload_bytes)
 
 
-def require_room(intake: Intake, user_id: int, size: int, kind: str, besides: Collection[str] = ()) -> None:
+def require_room(
+    intake: Intake, user_id: int, size: int, kind: str, besides: Collection[str] = (), *, stored: int = 0
+) -> None:
     """Raise QuotaExceeded or InsufficientStorage unless an upload of this size and kind fits.
 
-    ``besides`` names uploads whose promises do not count, because this one takes their place.
+    So many bytes of it are ``stored`` already. ``besides`` names uploads whose promises do not
+    count, because this one takes their place.
     """
     left = room(intake, user_id, besides)
     quota = intake.config.quota_bytes
     if quota is not None and left.quota_used + size > quota:
         raise QuotaExceeded(quota, left.quota_used)
-    if size * _copies(kind) > left.disk:
+    if size * _copies(kind) - stored > left.disk:
         raise InsufficientStorage(left.disk)
 
 

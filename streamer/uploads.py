@@ -209,7 +209,8 @@ def _extend(intake: Intake, upload: Upload, stop: int, length: int | None) -> No
     reserved = max(upload.reserved, stop, known or 0)
     require_size(intake, reserved)
     if reserved > upload.reserved:
-        require_room(intake, upload.user_id, reserved, upload.kind, besides={upload.id})
+        only = {upload.id}
+        require_room(intake, upload.user_id, reserved, upload.kind, stored=upload.offset, besides=only)
     if (known, reserved) != (upload.length, upload.reserved):
         upload.length, upload.reserved = known, reserved
         changed = Upload.update(length=known, reserved=reserved).where(Upload.id == upload.id)

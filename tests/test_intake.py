@@ -293,3 +293,13 @@ def test_uploads_at_once_are_not_promised_the_same_room(
     assert at_once(*[lambda intake=intake: ask(intake) for intake in intakes]).count(True) == 3  # type: ignore[misc]
     assert room(intakes[0], alice.id).quota_used == 900
     assert len(intakes[0].storage.incoming()) == 3, "what was refused has left no file"
+
+
+def test_what_an_upload_has_on_the_disk_already_needs_no_more_room(
+    make_intake: MakeIntake, disk: SetFree, alice: User
+) -> None:
+    intake = make_intake()
+    require_room(intake, alice.id, FREE + 40_000, WHOLE, stored=40_000)
+    with pytest.raises(InsufficientStorage):
+        require_room(intake, alice.id, FREE + 40_001, WHOLE, stored=40_000)
+    require_room(intake, alice.id, FREE, PARTIAL, stored=FREE)

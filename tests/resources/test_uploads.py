@@ -494,6 +494,17 @@ def test_bytes_that_do_not_fit_their_checksum_are_dropped(alice: Client) -> None
     assert answer.headers["Repr-Digest"] == f"sha-256=:{digest}:"
 
 
+def test_first_bytes_that_were_broken_on_their_way_do_not_cost_the_upload(alice: Client) -> None:
+    path = created(alice, len(VIDEO))
+    append(alice, path, 0, bytes(5000), checksum(VIDEO[:5000]), status=460)
+    append(alice, path, 0, VIDEO[:5000], checksum(VIDEO[:5000]), status=204)
+    append(alice, path, 5000, VIDEO[5000:], status=204)
+    assert alice.get("/api/videos/1/stream").body == VIDEO
+    path = created(alice, len(VIDEO))
+    append(alice, path, 0, bytes(5000), checksum(bytes(5000)), status=415)
+    alice.head(path, VERSION, status=404)
+
+
 def test_a_checksum_at_creation_is_of_its_body(alice: Client, config: Config) -> None:
     create(alice, len(VIDEO), VIDEO[:100], checksum(b"other"), status=460)
     assert offset_of(alice, created(alice, len(VIDEO), VIDEO[:100], **checksum(VIDEO[:100]))) == 100
