@@ -102,7 +102,8 @@ class Admission:
         elif head.method == "OPTIONS" or hasattr(resource, f"on_{head.method.lower()}"):
             _require_small(head, BodyTooLarge(MAX_SMALL_BODY_BYTES))
         else:
-            raise MethodNotAllowed(sorted({*falcon.routing.map_http_methods(resource), "OPTIONS"}))
+            methods = falcon.routing.map_http_methods(resource)
+            raise MethodNotAllowed([*sorted(methods.keys() - {"OPTIONS"}), "OPTIONS"])
 
     def early(self, path: str, head: Head) -> Reception | None:
         """Decide on a request to a path (as WSGI has it) whose body has not been taken yet.
