@@ -22,7 +22,7 @@ from streamer.errors import (
 from streamer.protocol.resumption import Field
 from streamer.tokens import AccessTokens, Claims
 
-OVERRIDES = ("PATCH", "DELETE")
+OVERRIDES = ("PATCH", "DELETE", "HEAD")
 MAX_SMALL_BODY_BYTES = 64 * 1024  # the most that is taken from a stranger
 
 
@@ -129,7 +129,7 @@ class Admission:
 
 
 def effective_method(method: str, override: str | None) -> str:
-    """The method of a request whose client can send no other than POST. Raises MalformedRequest.
+    """The method of a request whose client may not be able to send it. Raises MalformedRequest.
 
     ``override`` is the field X-HTTP-Method-Override, which tus asks for.
     """

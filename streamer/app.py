@@ -89,13 +89,9 @@ class Application:
         for template, resource in routes.items():
             self._falcon_app.add_route(template, resource)
 
-    def base_url(self, environ: dict[str, str]) -> str | None:
-        """The root of the application in links of an answer to a request; None if its Host is none."""
-        forwarded.resolve(environ, self.config.trusted_proxies)
-        host = environ.get("HTTP_HOST", "")
-        if not forwarded.HOST.fullmatch(host):
-            return None
-        return root_url(self.config, environ["wsgi.url_scheme"], host, environ.get("SCRIPT_NAME", ""))
+    def base_url(self, scheme: str, host: str) -> str | None:
+        """The root of the application for a client without a proxy; None if its Host is none."""
+        return root_url(self.config, scheme, host, "") if forwarded.HOST.fullmatch(host) else None
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         self.housekeeping.tick()

@@ -19,6 +19,7 @@ from streamer.errors import (
     BodyTooLarge,
     ChecksumMismatch,
     FieldError,
+    InconsistentLength,
     InvalidInput,
     KeyReused,
     NotAVideo,
@@ -61,10 +62,14 @@ class Append:
         *,
         most: int,
         checksum: Checksum | None = None,
+        is_last: bool | None = None,
         is_first: bool = False,
         parts: Sequence[str] = (),
     ) -> None:
-        """``most`` is how many bytes the upload may have; ``parts`` are the uploads that go into it."""
+        """``most`` is how many bytes the upload may have; ``parts`` are the uploads that go into it.
+
+        ``is_last`` is whether the client says that this is the end; None where its length alone tells.
+        """
         self.is_first = is_first
         self.is_known = not is_first or upload.idempotency_key is not None
         """Whether the client has a way to the upload when this request is cut."""
@@ -77,8 +82,10 @@ class Append:
         self._start = staged.size
         self._most = most
         self._parts = parts
+        self._is_last = is_last
         self._container: Container | None = None
         self._is_spoiled = False
+        self._is_unsure = False  # whether the disk has what was written
         self._has_ended = False
         self._is_closed = False
         self._checkpoint = self._last_fed + CHECKPOINT_SECONDS
@@ -104,11 +111,21 @@ class Append:
             if self._is_closed:
                 raise UploadLocked("another request goes on with this upload")
             if self._staged.size + len(data) > self._most:
+                # of a body without a length: nobody knows which of its bytes were meant
+                self._is_spoiled = self._most == self.upload.length
                 raise BodyTooLarge(self._most)
             self._write(data)
+            if time.monotonic() >= self._checkpoint:
+                self._pass_checkpoint()
             self._last_fed = time.monotonic()
-            if self._checked is None and self._last_fed >= self._checkpoint and self._is_resumable:
-                self._settle()
+
+    def _pass_checkpoint(self) -> None:
+        if self._checked is None and self._is_resumable:
+            self._settle()
+            return
+        self._checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+        if not Upload.select().where(Upload.id == self.upload.id).exists(self._intake.database):
+            raise self._deleted()
 
     def _write(self, data: bytes | memoryview) -> None:
         before = self._staged.size
@@ -129,12 +146,11 @@ class Append:
     def _recognise(self) -> Container | None:
         """The container of what has come, of which a part has none."""
         if self._container is None and self.upload.kind != PARTIAL:
-            self._container = recognise(self._staged.read_head(HEAD_BYTES))
-            if self._container is None:
-                self._is_spoiled = True  # whatever comes, it will never be a video
-                raise NotAVideo(
-                    "the file is not a video of a kind that is known here, whatever its name says"
-                )
+            try:
+                self._container = container_of(self._staged.read_head(HEAD_BYTES))
+            except NotAVideo:
+                self._is_spoiled = True  # whatever comes, it will never be one
+                raise
         return self._container
 
     def end(self, details: dict[str, Any] | None = None) -> None:
@@ -150,10 +166,15 @@ class Append:
             if self.upload.kind == DIRECT:
                 self.upload.length = self._staged.size
                 describe(self.upload, details or {})
-            if self.upload.kind != PARTIAL and self.upload.length == self._staged.size:
+            is_whole = self.upload.length == self._staged.size
+            if is_whole and self._is_last is not False and self.upload.kind != PARTIAL:
                 self._finish()
-            elif self._staged.size != self.upload.offset:
-                self._settle()
+            else:
+                self._settle_rest()
+                if self._is_last and not is_whole:
+                    raise InconsistentLength(
+                        f"the end came after {self._staged.size} of {self.upload.length} bytes"
+                    )
             self._has_ended = True
 
     def _check(self) -> None:
@@ -171,7 +192,9 @@ class Append:
 
     def _settle(self) -> None:
         """Bring what has come to the disk, and let the offset follow. Raises UploadGone if it was deleted."""
-        self._staged.seal()
+        self._seal()
+        if not self.upload.offset:
+            self._staged.enter()
         self._checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         now, size = clock.now(), self._staged.size
         changes = {
@@ -183,18 +206,34 @@ class Append:
         self._change(changes)
         self._remember(changes)
 
+    def _settle_rest(self) -> None:
+        """Let the offset follow, and give back the room that a body of another length was promised."""
+        if self._staged.size != self.upload.offset:
+            self._settle()
+        if self.upload.length is None and self.upload.reserved > self.upload.offset:
+            self._change({"reserved": self.upload.offset})
+
+    def _seal(self) -> None:
+        """Bring what has come to the disk. What could not get there once is never believed to be there."""
+        try:
+            self._staged.seal()
+        except BaseException:
+            self._is_unsure = True
+            raise
+
     @property
     def _lifetime(self) -> timedelta:
-        if self.upload.kind == DIRECT:
-            return KEY_LIFETIME
         return timedelta(seconds=self._intake.config.upload_ttl)
 
     def _change(self, changes: dict[str, Any]) -> None:
         """Change the row. Raises UploadGone if it was deleted meanwhile."""
         same = Upload.id == self.upload.id
         if not Upload.update(**changes).where(same).execute(self._intake.database):
-            self._is_spoiled = True
-            raise UploadGone("the upload has been deleted")
+            raise self._deleted()
+
+    def _deleted(self) -> UploadGone:
+        self._is_spoiled = True
+        return UploadGone("the upload has been deleted")
 
     def _remember(self, changes: dict[str, Any]) -> None:
         """The change of the row is there to stay."""
@@ -207,7 +246,7 @@ class Append:
             raise InvalidInput(FieldError("video", "is empty"))
         container = self._recognise()
         assert container is not None  # only parts have none
-        self._staged.seal()
+        self._seal()
         self._staged.publish()
         try:
             self.video = self._commit(container)
@@ -247,7 +286,10 @@ class Append:
         changes: dict[str, Any] = {"video": video.id, "offset": video.size, "length": video.size}
         if upload.kind == DIRECT:
             changes["fingerprint"] = fingerprint_of_video(upload, video.size, video.sha256)
-        self._change({**changes, "updated_at": now, "expires_at": now + self._lifetime})
+        lifetimes = [self._lifetime] if upload.kind != DIRECT else []
+        if upload.idempotency_key is not None:
+            lifetimes.append(KEY_LIFETIME)
+        self._change({**changes, "updated_at": now, "expires_at": now + max(lifetimes)})
 
     def _committed(self) -> Video | None:
         same = Video.file_path == self._staged.file_path
@@ -264,34 +306,41 @@ class Append:
             except (StreamerError, OSError, peewee.DatabaseError) as error:
                 logger.warning("upload %s could not be left as it should be: %s", self.upload.id, error)
             finally:
-                if self._is_spoiled and self.video is None:
-                    self._staged.discard()
                 self._staged.close()
                 _running.remove(self)
 
     def _leave(self) -> None:
         if self.video is not None:
             return
-        if not self._is_resumable:
-            self._is_spoiled = self._committed() is None
-        elif not self.is_known and not self._has_ended:
-            self._is_spoiled = True  # it would begin anew, and this one keep its room for nothing
-        if self._is_spoiled:
-            self._staged.discard()  # first: a full disk has room for the change of the row then
-            Upload.delete().where(Upload.id == self.upload.id).execute(self._intake.database)
+        # a client that does not know of it begins anew, and this one would keep its room for nothing
+        is_lost = not self.is_known and not self._has_ended
+        if self._is_spoiled or is_lost or not self._is_resumable:
+            self._remove()
+            return
+        if self._is_unsure:
+            self._staged.cut(self.upload.offset)
             return
         if self._checked is not None:  # the request ended before they could be checked
             self._staged.cut(self._start)
             self._digest = self._digest_before
-        if self._staged.size != self.upload.offset:
-            self._settle()
+        try:
+            self._settle_rest()
+        except UploadGone:
+            self._remove()
+            return
         _carried.put(self.upload.id, self._staged.size, self._digest)
 
-    def release_idle(self) -> None:
-        """Close, if nothing has come for a while: the client has come back on another way."""
+    def _remove(self) -> None:
+        """Remove the upload, unless it is a video after all: only the database knows."""
+        if self._committed() is None:
+            self._staged.discard()  # first: a full disk has room for the change of the row then
+            Upload.delete().where(Upload.id == self.upload.id).execute(self._intake.database)
+
+    def release_idle(self, seconds: float) -> None:
+        """Close, if nothing has come for so long: the client has come back on another way."""
         if self._lock.acquire(blocking=False):
             try:
-                if time.monotonic() - self._last_fed >= IDLE_SECONDS:
+                if time.monotonic() - self._last_fed >= seconds:
                     self.close()
             finally:
                 self._lock.release()
@@ -354,15 +403,33 @@ class _Running:
         with self._lock:
             return self._appends.get(upload_id)
 
+    def of_user(self, user_id: int) -> list[Append]:
+        with self._lock:
+            return [append for append in self._appends.values() if append.upload.user_id == user_id]
+
 
 # Both are about what this process does at this moment, and the ids of uploads are unique in the world.
 _running = _Running()
 _carried = Carried()
 
 
+def container_of(head: bytes) -> Container:
+    """The container of a file that begins so. Raises NotAVideo."""
+    container = recognise(head)
+    if container is None:
+        raise NotAVideo("the file is not a video of a kind that is known here, whatever its name says")
+    return container
+
+
 def running(upload_id: str) -> Append | None:
     """The request of this process that adds to an upload just now."""
     return _running.get(upload_id)
+
+
+def abandon_all(user_id: int) -> None:
+    """End the requests of this process that add to uploads of an account that is gone."""
+    for append in _running.of_user(user_id):
+        append.abandon()
 
 
 def describe(upload: Upload, details: dict[str, Any]) -> None:

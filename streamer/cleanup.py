@@ -28,6 +28,8 @@ def sweep(intake: Intake) -> None:
     _try(lambda: _forget_finished(intake), "forget finished uploads")
     for upload in _dead(intake):
         _try(lambda upload=upload: uploads.remove_dead(intake, upload), f"remove upload {upload.id}")  # type: ignore[misc]
+    for upload in _lost(intake):
+        _try(lambda upload=upload: uploads.remove_lost(intake, upload), f"remove upload {upload.id}")  # type: ignore[misc]
     remove_strays(intake.database, intake.storage)
     orphans = [row.file_path for row in Orphan.select().execute(intake.database)]
     remove_orphans(intake.database, intake.storage, orphans)
@@ -58,12 +60,22 @@ def _dead(intake: Intake) -> list[Upload]:
     return list(Upload.select().where(Upload.video.is_null(), cannot_go_on).execute(intake.database))
 
 
+def _lost(intake: Intake) -> list[Upload]:
+    """Uploads that seem to have no file: it went, and then something failed."""
+    unfinished = list(Upload.select().where(Upload.video.is_null()).execute(intake.database))
+    growing = set(intake.storage.incoming())  # asked later: every upload has its file before its row
+    return [upload for upload in unfinished if upload.id not in growing]
+
+
 def remove_strays(database: Database, storage: LocalStorage) -> None:
     """Remove the files in ``incoming/`` that belong to no upload."""
-    for name in storage.incoming():
-        upload = Upload.select().where(Upload.id == name)
-        # bound here and now; it is asked before the next turn
-        _try_to_remove(storage, f"{INCOMING}/{name}", lambda upload=upload: upload.exists(database))  # type: ignore[misc]
+    names = storage.incoming()
+    known = {upload_id for (upload_id,) in Upload.select(Upload.id).tuples().execute(database)}
+    for name in names:
+        if name not in known:
+            upload = Upload.select().where(Upload.id == name)
+            # bound here and now; it is asked before the next turn
+            _try_to_remove(storage, f"{INCOMING}/{name}", lambda upload=upload: upload.exists(database))  # type: ignore[misc]
 
 
 def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:

@@ -18,6 +18,9 @@ class FieldError:
 class StreamerError(Exception):
     """Every failure that this package foresees."""
 
+    is_final = False
+    """Whether it is about an upload that the client has sent whole."""
+
 
 class ConfigurationError(StreamerError):
     """Settings have values that cannot be used; ``mistakes`` has a line for each."""

@@ -4,10 +4,12 @@ What unfinished uploads were promised is in the database, so all processes of on
 folder promise the same disk once.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
+from streamer import clock
 from streamer.config import Config
 from streamer.database import Database
 from streamer.errors import BodyTooLarge, InsufficientStorage, NotAuthenticated, QuotaExceeded
@@ -29,6 +31,8 @@ FINAL = "final"
 
 
 RESUMABLE = (WHOLE, PARTIAL)
+
+STILL_SECONDS = 60  # an upload whose offset has not moved for so long gets no bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +79,25 @@ def room(intake: Intake, user_id: int, besides: Collection[str] = ()) -> Room:
     user = User.select(User.bytes_used).where(User.id == user_id).get_or_none(intake.database)
     if user is None:
         raise NotAuthenticated("the account has been deleted")
-    unfinished = Upload.select(Upload.id, Upload.user, Upload.kind, Upload.reserved).where(
-        Upload.video.is_null(), Upload.reserved > 0
-    )
     quota_used, outstanding = user.bytes_used, 0
-    for upload_id, owner_id, kind, reserved in unfinished.tuples().execute(intake.database):
+    for upload_id, owner_id, kind, reserved, offset, is_still in _unfinished(intake):
         if upload_id in besides:
             continue
         quota_used += reserved if owner_id == user_id else 0
-        outstanding += max(0, reserved * _copies(kind) - intake.storage.staged_size(upload_id))
+        written = offset if is_still else intake.storage.staged_size(upload_id)
+        outstanding += max(0, reserved * _copies(kind) - written)
     # asked last: what is written in between counts twice, and not never
     free = space.free_bytes(intake.config.data, intake.config.min_free_bytes)
     return Room(max(0, free - outstanding), quota_used)
+
+
+def _unfinished(intake: Intake) -> Iterator[tuple[str, int, str, int, int, bool]]:
+    """Id, owner, kind, promised bytes, offset, and whether that is all that has been written."""
+    moment = clock.now() - timedelta(seconds=STILL_SECONDS)
+    is_still = Upload.kind.in_(RESUMABLE) & (Upload.updated_at < moment)
+    query = Upload.select(Upload.id, Upload.user, Upload.kind, Upload.reserved, Upload.offset, is_still)
+    found = query.where(Upload.video.is_null(), Upload.reserved > 0)
+    yield from found.tuples().execute(intake.database)
 
 
 def _copies(kind: str) -> int:

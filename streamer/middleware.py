@@ -164,6 +164,15 @@ class MethodOverride:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         if req.method == "POST":
             req.method = effective_method("POST", req.get_header("X-HTTP-Method-Override"))
+            req.context.is_overridden = req.method != "POST"
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        if req.method == "HEAD" and getattr(req.context, "is_overridden", False):
+            # to the connection it is a POST, whose answer has the length that it says
+            resp.data = None
+            resp.content_length = 0
 
 
 class ValidHost:

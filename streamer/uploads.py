@@ -18,7 +18,8 @@ from typing import Any
 import peewee
 
 from streamer import appends, clock
-from streamer.appends import KEY_LIFETIME, Append
+from streamer.appends import IDLE_SECONDS, KEY_LIFETIME, Append
+from streamer.containers.signatures import HEAD_BYTES
 from streamer.errors import (
     BodyTooLarge,
     FieldError,
@@ -40,6 +41,7 @@ from streamer.models import Upload, Video
 from streamer.protocol.resumption import Checksum
 from streamer.storage.local import StagedFile
 
+BODY = ":"  # in a fingerprint, before that of the first body
 MOST_UNFINISHED = 1000  # of one account
 
 
@@ -62,7 +64,8 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Equal for equal plans."""
-        return appends.fingerprint(self.kind, self.length, self.details, self.metadata, self.concat)
+        length = None if self.kind == FINAL else self.length  # which is that of its parts
+        return appends.fingerprint(self.kind, length, self.details, self.metadata, self.concat)
 
 
 class UploadFinished(StreamerError):
@@ -73,19 +76,31 @@ class UploadFinished(StreamerError):
         self.upload = upload
 
 
-def begin(intake: Intake, user_id: int, plan: Plan, checksum: Checksum | None = None) -> Append:
-    """Make an upload, and hold it.
+def begin(
+    intake: Intake,
+    user_id: int,
+    plan: Plan,
+    checksum: Checksum | None = None,
+    is_last: bool | None = None,
+) -> Append:
+    """Make an upload, and hold it. ``is_last`` is whether the first request says that it is the last.
 
     Raises InvalidInput (it will be empty), BodyTooLarge, QuotaExceeded, InsufficientStorage, TooManyUploads,
     NotAuthenticated, and KeyInUse when somebody else makes one with the same key.
     """
     if plan.length == 0 and plan.kind == WHOLE:
         raise InvalidInput(FieldError("video", "is empty"))
-    return _begin(intake, user_id, plan, checksum, parts=())
+    return _begin(intake, user_id, plan, checksum=checksum, is_last=is_last)
 
 
 def _begin(
-    intake: Intake, user_id: int, plan: Plan, checksum: Checksum | None, parts: Sequence[str]
+    intake: Intake,
+    user_id: int,
+    plan: Plan,
+    *,
+    checksum: Checksum | None = None,
+    is_last: bool | None = None,
+    parts: Sequence[str] = (),
 ) -> Append:
     require_size(intake, plan.length or plan.at_least)
     staged = intake.storage.stage()  # first, so that every row has a file, and a live one is locked
@@ -93,7 +108,16 @@ def _begin(
         with intake.database.atomic():
             upload = _insert(intake, user_id, plan, staged.name, parts)
         most = intake.config.max_upload_bytes if plan.length is None else plan.length
-        return Append(intake, upload, staged, most=most, checksum=checksum, is_first=True, parts=parts)
+        return Append(
+            intake,
+            upload,
+            staged,
+            most=most,
+            checksum=checksum,
+            is_last=is_last,
+            is_first=True,
+            parts=parts,
+        )
     except BaseException:
         staged.discard()
         staged.close()
@@ -143,6 +167,7 @@ def resume(
     size: int | None,
     length: int | None = None,
     checksum: Checksum | None = None,
+    is_last: bool | None = None,
 ) -> Append:
     """Hold an upload, to add ``size`` bytes to it at ``offset``, or None: as many as come.
 
@@ -162,7 +187,7 @@ def resume(
         if most is None:
             raise LengthMissing("a body without Content-Length needs an upload whose length is known")
         staged.cut(upload.offset)
-        return Append(intake, upload, staged, most=most, checksum=checksum)
+        return Append(intake, upload, staged, most=most, checksum=checksum, is_last=is_last)
     except UploadGone:
         staged.close()
         remove(intake, upload)
@@ -174,7 +199,7 @@ def resume(
 
 def _hold(intake: Intake, upload: Upload) -> StagedFile:
     """The file of an upload, locked. Raises UploadLocked or UploadGone."""
-    _release_idle(upload.id)
+    _release_idle(upload.id, IDLE_SECONDS)
     if appends.running(upload.id) is not None:  # also where there are no locks
         raise UploadLocked("another request is adding to this upload")
     try:
@@ -184,10 +209,10 @@ def _hold(intake: Intake, upload: Upload) -> StagedFile:
         raise
 
 
-def _release_idle(upload_id: str) -> None:
+def _release_idle(upload_id: str, seconds: float) -> None:
     append = appends.running(upload_id)
     if append is not None:
-        append.release_idle()
+        append.release_idle(seconds)
 
 
 def _require_appendable(upload: Upload, offset: int) -> None:
@@ -230,14 +255,15 @@ def find(intake: Intake, user_id: int, upload_id: str) -> Upload:
     return upload
 
 
-def look(intake: Intake, user_id: int, upload_id: str) -> Upload:
+def look(intake: Intake, user_id: int, upload_id: str, idle_seconds: float = IDLE_SECONDS) -> Upload:
     """One's own upload, such that the next request can go on from its offset. Raises as ``find`` does.
 
+    A request that has got nothing for ``idle_seconds`` lets go of it.
     If all bytes have come, but what had to follow failed, it is done now; then also raises as ``end`` does.
     """
     upload = find(intake, user_id, upload_id)
     if appends.running(upload_id) is not None:
-        _release_idle(upload_id)
+        _release_idle(upload_id, idle_seconds)
         upload = find(intake, user_id, upload_id)
     if upload.is_complete and upload.video_id is None and upload.kind == WHOLE:
         finish(intake, upload)
@@ -284,8 +310,9 @@ def join(intake: Intake, user_id: int, plan: Plan, part_ids: Sequence[str]) -> U
             files[part_id] = _hold(intake, part)
             held.callback(files[part_id].close)
             files[part_id].cut(part.offset)
+        _require_video([files[part_id] for part_id in part_ids])
         final = replace(plan, kind=FINAL, length=length)
-        append = _begin(intake, user_id, final, None, parts=list(parts))
+        append = _begin(intake, user_id, final, parts=list(parts))
         held.callback(append.close)
         for part_id in part_ids:
             append.join(files[part_id])
@@ -293,6 +320,16 @@ def join(intake: Intake, user_id: int, plan: Plan, part_ids: Sequence[str]) -> U
         for file in files.values():
             file.discard()
     return append.upload
+
+
+def _require_video(files: Sequence[StagedFile]) -> None:
+    """Raise NotAVideo before anything is copied for nothing."""
+    head = b""
+    for file in files:
+        if len(head) < HEAD_BYTES:
+            head += file.read_head(HEAD_BYTES - len(head))
+    if head:
+        appends.container_of(head)
 
 
 def _part(intake: Intake, user_id: int, part_id: str) -> Upload:
@@ -326,14 +363,27 @@ def repeated(intake: Intake, user_id: int, key: str) -> Upload | None:
     if first.created_at + KEY_LIFETIME <= clock.now():
         Upload.update(idempotency_key=None).where(Upload.id == first.id).execute(intake.database)
         return None
-    append = appends.running(first.id)
-    is_running = append is not None and append.is_first
-    if first.video_id is not None or (first.kind in RESUMABLE and not is_running):
+    if first.video_id is not None:
         return first
-    if is_running or is_held(intake, first):
+    # what the first request brought is noted at its end
+    if is_held(intake, first) and BODY not in first.fingerprint:
         raise KeyInUse("the first request with this Idempotency-Key is still running")
     remove_dead(intake, first)
     return _first_with(intake, user_id, key)  # it may have ended just now
+
+
+def note_body(intake: Intake, upload: Upload, sha256: str) -> None:
+    """Remember what the first request with an Idempotency-Key brought."""
+    upload.fingerprint += BODY + sha256
+    changed = Upload.update(fingerprint=upload.fingerprint).where(Upload.id == upload.id)
+    changed.execute(intake.database)
+
+
+def require_same_body(first: Upload, sha256: str) -> None:
+    """Raise KeyReused if the first request brought something else; if it was cut, nobody knows."""
+    _, is_known, brought = first.fingerprint.partition(BODY)
+    if is_known and brought != sha256:
+        raise appends.key_reused()
 
 
 def _first_with(intake: Intake, user_id: int, key: str) -> Upload | None:
@@ -354,6 +404,16 @@ def remove_dead(intake: Intake, upload: Upload) -> None:
         remove(intake, current)
 
 
+def remove_lost(intake: Intake, upload: Upload) -> None:
+    """Remove an upload if it has no file any more."""
+    try:
+        intake.storage.resume(upload.id).close()
+    except UploadGone:
+        Upload.delete().where(Upload.id == upload.id, Upload.video.is_null()).execute(intake.database)
+    except UploadLocked:
+        pass
+
+
 def is_held(intake: Intake, upload: Upload) -> bool:
     """Whether a live process adds to an upload."""
     if appends.running(upload.id) is not None:  # also where there are no locks
@@ -369,5 +429,5 @@ def is_held(intake: Intake, upload: Upload) -> bool:
 
 def require_same(first: Upload, plan: Plan) -> None:
     """Raise KeyReused unless an upload was made by a request like this one."""
-    if first.fingerprint != plan.fingerprint:
+    if first.fingerprint.partition(BODY)[0] != plan.fingerprint:
         raise appends.key_reused()

@@ -14,7 +14,8 @@ import peewee
 from streamer import accounts, clock
 from streamer.database import Database
 from streamer.errors import NotAuthenticated, QuotaExceeded
-from streamer.models import Orphan, User, Video
+from streamer.models import Orphan, Upload, User, Video
+from streamer.storage.local import VIDEOS
 
 READY = "ready"
 STATUSES = ("processing", READY, "failed")
@@ -172,10 +173,18 @@ def remove_account(database: Database, user: User) -> list[str]:
     own = Video.uploader == user.id
     with database.atomic():
         accounts.require_unchanged(database, user)
-        paths = [path for (path,) in Video.select(Video.file_path).where(own).tuples().execute(database)]
-        now = peewee.Value(clock.now(), converter=Orphan.created_at.db_value)
-        notes = Video.select(Video.file_path, now).where(own)
-        Orphan.insert_from(notes, [Orphan.file_path, Orphan.created_at]).execute(database)
+        # an upload may have its final name already, and its row goes with the account
+        unfinished = (Upload.user == user.id) & Upload.video.is_null()
+        published = Upload.select(peewee.Value(f"{VIDEOS}/").concat(Upload.id)).where(unfinished)
+        paths = [
+            path
+            for query in (Video.select(Video.file_path).where(own), published)
+            for (path,) in query.tuples().execute(database)
+        ]
+        now = clock.now()
+        for some in peewee.chunked(paths, 400):
+            notes = [{"file_path": path, "created_at": now} for path in some]
+            Orphan.insert_many(notes).execute(database)
         Video.delete().where(own).execute(database)
         User.delete().where(User.id == user.id).execute(database)
     return paths

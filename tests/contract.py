@@ -26,7 +26,7 @@ DOCUMENT = "urn:contract"
 FRAMING = {"content-type", "content-length"}  # OpenAPI has other words for the first
 JSON_TYPES = {"application/json", "application/merge-patch+json", "application/problem+json"}
 BODILESS = {204, 304}
-OVERRIDES = {"PATCH", "DELETE"}  # what X-HTTP-Method-Override makes of a POST
+OVERRIDES = {"PATCH", "DELETE", "HEAD"}  # what X-HTTP-Method-Override makes of a POST
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 
 formats = FormatChecker(formats=())

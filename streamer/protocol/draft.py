@@ -19,8 +19,12 @@ INCONSISTENT_LENGTH = "https://iana.org/assignments/http-problem-types#inconsist
 _PARAMETERS = r"(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:=[!-:<-~]+)?)*"
 _BOOLEAN = re.compile(r"\?([01])" + _PARAMETERS)
 _INTEGER = re.compile(r"([0-9]{1,15})" + _PARAMETERS)
-_DIGEST = re.compile(r"(?:^|,)[ \t]*(sha-256|sha-512)=:([A-Za-z0-9+/=]*):")
-_ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
+_ALGORITHMS = {"sha-512": "sha512", "sha-256": "sha256"}  # of several the strongest counts
+_ITEM = r':[A-Za-z0-9+/=]*:|"(?:[ !#-\[\]-~]|\\["\\])*"|[A-Za-z0-9?*.+/_:%-]+'
+_MEMBER = re.compile(
+    rf"(?P<name>[a-z*][a-z0-9_.*-]*)(?:=(?P<value>{_ITEM}))?(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:=(?:{_ITEM}))?)*"
+    r"[ \t]*(?:,[ \t]*(?=[a-z*])|$)"
+)
 
 
 def parse_complete(field: Field) -> bool | None:
@@ -42,15 +46,16 @@ def is_interoperable(field: Field) -> bool:
 def parse_creation(field: Field, content_length: int | None, details: dict[str, str]) -> Creation:
     """A request that makes an upload. Raises InconsistentLength or MalformedRequest."""
     length = _length(field, offset=0, content_length=content_length)
-    return Creation(length, details=details, checksum=_parse_digest(field))
+    is_last = parse_complete(field) or False
+    return Creation(length, details=details, checksum=_parse_digest(field), is_last=is_last)
 
 
 def parse_addition(field: Field, content_length: int | None) -> Addition:
     """A request that adds bytes to an upload. Raises InconsistentLength or MalformedRequest."""
-    offset = _parse_integer(field, "Upload-Offset")
-    if offset is None or parse_complete(field) is None:
+    offset, is_last = _parse_integer(field, "Upload-Offset"), parse_complete(field)
+    if offset is None or is_last is None:
         raise MalformedRequest("bad_upload_field", "Upload-Offset and Upload-Complete are needed here")
-    return Addition(offset, _length(field, offset, content_length), _parse_digest(field))
+    return Addition(offset, _length(field, offset, content_length), _parse_digest(field), is_last)
 
 
 def _length(field: Field, offset: int, content_length: int | None) -> int | None:
@@ -66,13 +71,29 @@ def _length(field: Field, offset: int, content_length: int | None) -> int | None
 
 def _parse_digest(field: Field) -> Checksum | None:
     """Content-Digest (RFC 9530), as far as we know its algorithms."""
-    match = _DIGEST.search(field("Content-Digest") or "")
-    if match is None:
-        return None
-    try:
-        return Checksum(_ALGORITHMS[match[1]], base64.b64decode(match[2], validate=True))
-    except binascii.Error as error:
-        raise MalformedRequest("bad_upload_field", "Content-Digest has a value that is not Base64") from error
+    members = _parse_dictionary(field("Content-Digest") or "")
+    for name, algorithm in _ALGORITHMS.items():
+        value = members.get(name, "")
+        if re.fullmatch(":[A-Za-z0-9+/=]*:", value):
+            try:
+                return Checksum(algorithm, base64.b64decode(value.strip(":"), validate=True))
+            except binascii.Error as error:
+                detail = "Content-Digest has a value that is not Base64"
+                raise MalformedRequest("bad_upload_field", detail) from error
+    return None
+
+
+def _parse_dictionary(text: str) -> dict[str, str]:
+    """The members of a dictionary with their values as they stand; none where it is malformed."""
+    members: dict[str, str] = {}
+    position, text = 0, text.strip(" ")
+    while position < len(text):
+        match = _MEMBER.match(text, position)
+        if match is None:
+            return {}
+        members[match["name"]] = match["value"] or ""
+        position = match.end()
+    return members
 
 
 def format_complete(is_complete: bool) -> str:

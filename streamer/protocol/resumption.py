@@ -45,6 +45,9 @@ class Creation(NamedTuple):
 
     checksum: Checksum | None = None
 
+    is_last: bool | None = None
+    """Whether the client says that this is the end; None where the length alone tells."""
+
 
 class Addition(NamedTuple):
     """More bytes of an upload, as the head of their request describes them."""
@@ -54,6 +57,7 @@ class Addition(NamedTuple):
     """Of the whole upload, where the request tells it."""
 
     checksum: Checksum | None
+    is_last: bool | None = None
 
 
 def parse_count(name: str, text: str) -> int:

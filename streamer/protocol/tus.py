@@ -25,7 +25,7 @@ EXTENSIONS = (
 ALGORITHMS = ("sha1", "sha256")
 MEDIA_TYPE = "application/offset+octet-stream"
 MAX_METADATA = 8192  # characters
-MAX_PARTS = 1000
+MAX_PARTS = 100  # each is an open file; clients use less than ten
 DETAILS = ("title", "description", "filename")
 """The keys of Upload-Metadata that say something about the video."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import falcon
 
-from streamer import accounts, cleanup, inputs, videos
+from streamer import accounts, appends, cleanup, inputs, videos
 from streamer.config import Config
 from streamer.database import Database
 from streamer.errors import RegistrationClosed
@@ -119,6 +119,7 @@ class Me:
         user = req.context.user
         accounts.confirm_password(self.database, user, body["password"], req.remote_addr)
         file_paths = videos.remove_account(self.database, user)
+        appends.abandon_all(user.id)
         cleanup.remove_orphans(self.database, self.storage, file_paths)
         cleanup.remove_strays(self.database, self.storage)
         resp.status = 204

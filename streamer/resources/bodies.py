@@ -27,7 +27,8 @@ READ_BYTES = 1 << 20  # one read of a large body
 
 def head_of(req: falcon.Request) -> Head:
     """The head of a request. Raises MalformedRequest if the length in it is none."""
-    return Head(req.method, req.query_string, _declared_length(req), _is_chunked(req), req.get_header)
+    length = _declared_length(req)
+    return Head(req.method, req.query_string, length, length is None and _is_chunked(req), req.get_header)
 
 
 def _is_chunked(req: falcon.Request) -> bool:

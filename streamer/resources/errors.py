@@ -88,7 +88,8 @@ def describe(error: errors.StreamerError) -> tuple[dict[str, Any], dict[str, str
     if isinstance(error, errors.MalformedRequest):
         return document(400, error.code, str(error)), {}
     status, code = PROBLEMS[type(error)]
-    return document(status, code, str(error), **_members(error)), _fields(error)
+    fields = {"Upload-Complete": "?1"} if error.is_final else {}
+    return document(status, code, str(error), **_members(error)), fields | _fields(error)
 
 
 def _members(error: errors.StreamerError) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """The bodies of requests to uploads that can be resumed, in both dialects, taken as they come."""
 
+import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from streamer import accounts, inputs, intake, uploads
 from streamer.admission import Head
 from streamer.appends import Append
-from streamer.errors import BodyTooLarge, NotFound
-from streamer.intake import PARTIAL, WHOLE, Intake
+from streamer.errors import BodyTooLarge, InvalidInput, NotAVideo, NotFound, QuotaExceeded
+from streamer.intake import FINAL, PARTIAL, WHOLE, Intake
 from streamer.models import Upload
 from streamer.protocol import draft, tus
 from streamer.protocol.resumption import Addition, Creation
@@ -98,9 +101,10 @@ class CreationReception:
         self._creation = creation
         self._append: Append | None = None
         self._first: Upload | None = None
+        self._body = hashlib.sha256()
         self._is_announced = is_draft(head) and draft.is_interoperable(head.field)
         self._plan = uploads.Plan(
-            kind=PARTIAL if creation.is_partial else WHOLE,
+            kind=FINAL if creation.parts else PARTIAL if creation.is_partial else WHOLE,
             length=creation.length,
             at_least=head.content_length or 0,
             details=creation.details,
@@ -117,7 +121,9 @@ class CreationReception:
         if self._first is not None:
             uploads.require_same(self._first, self._plan)
         elif not self._creation.parts:
-            self._append = uploads.begin(self._intake, self._user_id, self._plan, self._creation.checksum)
+            self._append = uploads.begin(
+                self._intake, self._user_id, self._plan, self._creation.checksum, self._creation.is_last
+            )
 
     def announcement(self, base: str) -> dict[str, str] | None:
         """Where the upload is, for a client that speaks this version of the draft."""
@@ -132,24 +138,40 @@ class CreationReception:
         }
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; those of a request that only repeats another are dropped."""
+        """Take the next bytes; those of a request that only repeats another are compared."""
         if self._append is not None:
             self._append.feed(data)
+        if self._plan.idempotency_key is not None:
+            self._body.update(data)
 
     def finish(self) -> Upload:
         """The request has come whole. Raises as ``Append.end`` and ``uploads.join`` do."""
         if self._first is not None:
+            uploads.require_same_body(self._first, self._body.hexdigest())
             return self._first
         if self._append is None:
             part_ids = [_upload_id(url) for url in self._creation.parts]
             return uploads.join(self._intake, self._user_id, self._plan, part_ids)
-        self._append.end()
+        with _told_as_final(self._creation.is_last):
+            self._append.end()
+        if self._plan.idempotency_key is not None:
+            uploads.note_body(self._intake, self._append.upload, self._body.hexdigest())
         return self._append.upload
 
     def close(self) -> None:
         """Let go of the upload, and keep what has come."""
         if self._append is not None:
             self._append.close()
+
+
+@contextmanager
+def _told_as_final(is_last: bool | None) -> Iterator[None]:
+    """Mark an error about an upload that the client has sent whole: the draft wants that to be seen."""
+    try:
+        yield
+    except (InvalidInput, NotAVideo, QuotaExceeded) as error:
+        error.is_final = bool(is_last)
+        raise
 
 
 def _upload_id(url: str) -> str:
@@ -175,8 +197,7 @@ class AdditionBody:
         if head.content_length is None and not head.is_chunked:
             raise bodies.no_length()
         addition = self.parse(head)
-        sizes = addition.length or 0, addition.offset, head.content_length or 0
-        intake.require_size(self.intake, max(sizes))
+        intake.require_size(self.intake, max(addition.length or 0, head.content_length or 0))
 
     @staticmethod
     def parse(head: Head) -> Addition:
@@ -218,6 +239,7 @@ class AdditionReception:
                 size=self._size,
                 length=addition.length,
                 checksum=addition.checksum,
+                is_last=addition.is_last,
             )
         except uploads.UploadFinished as finished:
             if self._size != 0:
@@ -234,7 +256,8 @@ class AdditionReception:
         if self._finished is not None:
             return self._finished
         assert self._append is not None
-        self._append.end()
+        with _told_as_final(self._addition.is_last):
+            self._append.end()
         return self._append.upload
 
     def close(self) -> None:

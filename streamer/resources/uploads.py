@@ -15,7 +15,7 @@ import falcon
 
 from streamer import access, clock, inputs, uploads, videos
 from streamer.admission import BodyRule
-from streamer.appends import running
+from streamer.appends import IDLE_SECONDS, running
 from streamer.config import Config
 from streamer.intake import FINAL, Intake, room
 from streamer.models import Upload, User
@@ -164,10 +164,11 @@ class UploadItem:
         send_json(resp, representation)
 
     def on_head(self, req: falcon.Request, resp: falcon.Response, upload_id: str) -> None:
-        is_draft(bodies.head_of(req))
+        # by the draft nobody asks while bytes are on their way, and what is answered has to be true next
+        idle_seconds = 0 if is_draft(bodies.head_of(req)) else IDLE_SECONDS
         config = self.intake.config
         base = representations.base_url(req, config)
-        upload = uploads.look(self.intake, req.context.user.id, upload_id)
+        upload = uploads.look(self.intake, req.context.user.id, upload_id, idle_seconds)
         resp.set_headers(_state(upload, base, config))
         resp.cache_control = ("no-store",)
         send_json(resp, representations.upload(upload, base))  # of which the server sends the length alone

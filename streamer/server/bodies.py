@@ -12,6 +12,7 @@ from streamer.admission import Reception
 
 UNKNOWN = 2**63
 MOST_LINE_BYTES = 4096  # of the line before a chunk, or of all lines after the last
+PIECE_BYTES = 2048
 MOST_PENDING_BYTES = 1024 * 1024  # what has come and is not written yet, of one body
 
 
@@ -178,17 +179,27 @@ class ChunkedBody:
         self.error: BadRequest | None = None
         self._body = body
         self._receiver = ChunkedReceiver(self)
+        self._found = bytearray()
 
     def append(self, data: bytes) -> None:
         """What the receiver has found in the chunks."""
-        self._body.received(data)
+        self._found += data
 
     def received(self, data: bytes) -> int:
         """Take what has come; the number of bytes that belong to this body and its framing."""
-        consumed = int(self._receiver.received(data))
+        consumed = 0
+        # in small pieces: for each chunk waitress copies the rest of what it has got
+        while consumed < len(data) and self.error is None and not self._receiver.completed:
+            consumed += int(self._receiver.received(data[consumed : consumed + PIECE_BYTES]))
+            self._look()
+        if self._found:
+            self._body.received(bytes(self._found))
+            self._found.clear()
+        if self._receiver.completed:
+            self._body.end()
+        return consumed
+
+    def _look(self) -> None:
         self.error = self._receiver.error
         if max(len(self._receiver.control_line), len(self._receiver.trailer)) > MOST_LINE_BYTES:
             self.error = BadRequest("a line of the chunked body is too long")
-        elif self._receiver.completed:
-            self._body.end()
-        return consumed

@@ -14,6 +14,7 @@ from streamer.server.tasks import ProblemTask, Task
 logger = logging.getLogger("streamer.server")
 
 QUICK_METHODS = {"GET", "HEAD", "OPTIONS"}
+FORWARDED = {"FORWARDED", "VIA", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO"}
 LINGER_SECONDS = 5
 LINGER_BYTES = 64 * 2**20
 
@@ -165,12 +166,16 @@ class Channel(Lingering):
         self.rearm()
 
     def _announce(self, request: Parser, body: LargeBody) -> None:
-        """Tell the client that it can go on with this body later, and where, if it knows what that means."""
+        """Tell the client that it can go on with this body later, and where, if it knows what that means.
+
+        Not through a proxy: nginx before 1.29, for one, takes this for the answer itself.
+        """
         announcement = getattr(body.reception, "announcement", None)
-        if announcement is None or request.is_announced or request.version != "1.1":
+        is_direct = request.version == "1.1" and not FORWARDED & request.headers.keys()
+        if announcement is None or request.is_announced or not is_direct:
             return
         request.is_announced = True
-        base = self.server.application.base_url(self._environ(request))
+        base = self.server.application.base_url(request.url_scheme, request.headers["HOST"])
         fields = announcement(base) if base else None
         if fields is not None:
             head = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
@@ -180,11 +185,6 @@ class Channel(Lingering):
                 self.current_outbuf_count += len(payload)
                 self.total_outbufs_len += len(payload)
                 self._flush_exception(self._flush_some)
-
-    def _environ(self, request: Parser) -> dict[str, str]:
-        """What links depend on, as WSGI has it."""
-        fields = {f"HTTP_{name}": value for name, value in request.headers.items()}
-        return {**fields, "REMOTE_ADDR": str(self.addr[0]), "wsgi.url_scheme": request.url_scheme}
 
     def _complete(self, request: Parser) -> None:
         """As ``received`` does with a request that has come whole."""

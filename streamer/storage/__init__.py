@@ -2,6 +2,6 @@
 
 ``local`` keeps finished objects in ``videos/`` and growing ones in
 ``incoming/`` of the data folder, under names that are random and never used
-again. ``slices`` is what a WSGI server reads an answer from. ``space`` promises
-disk space to uploads before their bytes are taken.
+again. ``slices`` is what a WSGI server reads an answer from. ``space`` tells
+what the disk has left.
 """

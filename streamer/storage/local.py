@@ -80,6 +80,10 @@ class StagedFile:
         with _told_when_full():
             os.fsync(self._descriptor)
 
+    def enter(self) -> None:
+        """Bring the entry of a new file in its folder to the disk."""
+        _sync(self._path.parent)
+
     def publish(self) -> None:
         """Give the sealed file its final name, durably; it stays locked until it is closed."""
         if not locks.AVAILABLE:
@@ -103,6 +107,7 @@ class StagedFile:
         """Let others have it; again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            locks.unlock(descriptor)
             os.close(descriptor)
 
 
@@ -173,6 +178,7 @@ class LocalStorage:
             if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
                 return StagedFile(self, path, descriptor)
             # a process that starts just now took it for abandoned, before it was locked
+            locks.unlock(descriptor)
             os.close(descriptor)
 
     def resume(self, name: str) -> StagedFile:
@@ -191,10 +197,12 @@ class LocalStorage:
 
     def staged_size(self, name: str) -> int:
         """How many bytes of a staged file have been written, on the disk or not; 0 for one that is gone."""
-        try:
-            return os.stat(f"{self._root_text}/{INCOMING}/{name}").st_size
-        except FileNotFoundError:
-            return 0
+        for folder in (INCOMING, VIDEOS):
+            try:
+                return os.stat(f"{self._root_text}/{folder}/{name}").st_size
+            except FileNotFoundError:
+                continue
+        return 0
 
     def open(self, file_path: str, first: int, length: int, on_close: Callable[[int], None]) -> FileSlice:
         """A part of an object, from position ``first`` on, ``length`` bytes."""
@@ -219,9 +227,12 @@ class LocalStorage:
         except FileNotFoundError:
             yield True
             return
+        is_locked = locks.try_lock(descriptor)
         try:
-            yield locks.try_lock(descriptor)
+            yield is_locked
         finally:
+            if is_locked:
+                locks.unlock(descriptor)
             os.close(descriptor)
 
     def incoming(self) -> list[str]:

@@ -11,7 +11,7 @@ from streamer.housekeeping import look_after
 from streamer.intake import Intake
 from streamer.storage.local import LocalStorage
 from streamer.uploads import Plan, begin
-from tests.conftest import Clock
+from tests.conftest import Clock, MakeApp
 from tests.helpers import Client, video_bytes
 from tests.resumable import append, create, create_by_draft, offset_of, path_of
 from tests.wsgi import database_of, stored_files
@@ -124,7 +124,8 @@ def test_an_upload_that_is_created_again_is_the_same_upload(alice: Client) -> No
     assert again.headers["Upload-Offset"] == "4000"
     assert offset_of(alice, path_of(first)) == 4000
     append(alice, path_of(first), 4000, VIDEO[4000:], status=204)
-    assert create(alice, 9000, headers=KEY, status=201).headers["Video-Location"].endswith("/api/videos/1")
+    again = create(alice, 9000, VIDEO[:4000], KEY, status=201)
+    assert again.headers["Video-Location"].endswith("/api/videos/1")
 
 
 def test_another_upload_with_the_key_is_refused(alice: Client) -> None:
@@ -133,6 +134,39 @@ def test_another_upload_with_the_key_is_refused(alice: Client) -> None:
     create(alice, 9000, headers={**KEY, "Upload-Metadata": "x"}, status=422)
     create_by_draft(alice, headers=KEY, status=422)
     post(alice, status=422)
+
+
+def test_an_upload_with_another_first_piece_is_refused(alice: Client) -> None:
+    path = path_of(create(alice, 9000, VIDEO[:4000], KEY, status=201))
+    other = video_bytes(4000, seed=1)
+    assert create(alice, 9000, other, KEY, status=422).json["code"] == "key_reused"
+    create(alice, 9000, headers=KEY, status=422)
+    assert offset_of(alice, path) == 4000
+
+
+def test_parts_are_put_together_once(alice: Client) -> None:
+    parts = [
+        path_of(create(alice, len(data), data, {"Upload-Concat": "partial"}, status=201))
+        for data in (VIDEO[:4000], VIDEO[4000:])
+    ]
+    final = {**KEY, "Upload-Concat": "final;" + " ".join(parts)}
+    first = create(alice, headers=final, status=201)
+    again = create(alice, headers=final, status=201)
+    assert again.headers["Location"] == first.headers["Location"]
+    assert alice.get("/api/videos").json["meta"]["total"] == 1
+
+
+def test_a_key_outlives_a_short_life_of_uploads(frozen: Clock, make_app: MakeApp) -> None:
+    app = make_app(upload_ttl=60)
+    client = Client(app).sign_up("alice")
+    create(client, 9000, VIDEO, KEY, status=201)
+    frozen.forward(minutes=10)
+    look_after(intake_of(app, app.config))
+    assert create(client, 9000, VIDEO, KEY, status=201).headers["Video-Location"].endswith("/1")
+    other = {"Idempotency-Key": "other"}
+    expired = path_of(create(client, 9000, headers=other, status=201))
+    frozen.forward(minutes=2)
+    assert path_of(create(client, 9000, headers=other, status=201)) != expired
 
 
 def test_an_upload_by_the_draft_that_comes_again_is_one_video(alice: Client) -> None:

@@ -64,6 +64,21 @@ def test_an_empty_request_may_complete_an_upload(alice: Client) -> None:
     assert answer.json["id"] == 1
 
 
+def test_an_upload_is_not_over_before_the_client_says_so(alice: Client) -> None:
+    path = begun(alice, VIDEO[:1000], Upload_Length="10000")
+    answer = append_by_draft(alice, path, 1000, VIDEO[1000:], status=204)
+    assert (answer.headers["Upload-Complete"], answer.headers["Upload-Offset"]) == ("?0", "10000")
+    assert append_by_draft(alice, path, 10_000, b"", complete=True, status=201).json["id"] == 1
+
+
+def test_an_error_about_the_whole_is_told_from_one_about_the_piece(alice: Client) -> None:
+    path = begun(alice, bytes(100))
+    answer = append_by_draft(alice, path, 100, bytes(100), complete=True, status=415)
+    assert answer.headers["Upload-Complete"] == "?1"
+    answer = create_by_draft(alice, bytes(5000), status=415)
+    assert "Upload-Complete" not in answer.headers
+
+
 def test_the_last_answer_is_given_again_to_a_client_that_lost_it(alice: Client) -> None:
     path = begun(alice, VIDEO[:9000])
     first = append_by_draft(alice, path, 9000, VIDEO[9000:], complete=True, status=201)
@@ -197,8 +212,26 @@ def test_a_digest_that_does_not_fit_drops_the_content(alice: Client) -> None:
     create_by_draft(alice, VIDEO, headers=broken, status=400)
 
 
-def test_a_digest_of_an_unknown_kind_is_ignored(alice: Client) -> None:
-    create_by_draft(alice, VIDEO, complete=True, headers={"Content-Digest": "md5=:AAAA:"}, status=201)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "md5=:AAAA:",
+        'foo="a,sha-256=:AAAA:"',
+        "sha-256=:AAAA:,",
+        "sha-256=:AAAA: x",
+        f"sha-256=:AAAA:, sha-256=:{digest(VIDEO)}:",
+        f"a;b=1;c, sha-256=:{digest(VIDEO)}:;d",
+        "sha-256",
+        "sha-256=5",
+    ],
+)
+def test_a_digest_that_is_unknown_or_malformed_is_ignored(alice: Client, value: str) -> None:
+    create_by_draft(alice, VIDEO, complete=True, headers={"Content-Digest": value}, status=201)
+
+
+def test_of_two_digests_the_stronger_counts(alice: Client) -> None:
+    both = {"Content-Digest": f"sha-256=:{digest(VIDEO)}:, sha-512=:AAAA:"}
+    create_by_draft(alice, VIDEO, complete=True, headers=both, status=460)
 
 
 def test_an_upload_can_be_cancelled(alice: Client, config: Config) -> None:

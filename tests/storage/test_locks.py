@@ -88,6 +88,13 @@ def without_fcntl(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     importlib.reload(locks)
 
 
-def test_without_fcntl_whoever_asks_may_go_on(without_fcntl: None, descriptors: tuple[int, int]) -> None:
+def test_without_fcntl_a_file_is_locked_among_threads(
+    without_fcntl: None, descriptors: tuple[int, int]
+) -> None:
+    first, second = descriptors
     assert locks.AVAILABLE is False
-    assert all(locks.try_lock(descriptor) for descriptor in descriptors)
+    assert locks.try_lock(first)
+    assert not locks.try_lock(second)
+    locks.unlock(first)
+    assert locks.try_lock(second)
+    locks.unlock(second)
