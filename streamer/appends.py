@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Protocol
@@ -36,7 +37,8 @@ logger = logging.getLogger("streamer")
 
 CHECKPOINT_SECONDS = 5  # a crash takes back no more than what came since
 IDLE_SECONDS = 2  # a request that gets nothing for so long makes room for the next one
-STEADY_SECONDS = 30  # a rate that is older says nothing about the present
+RATE_SECONDS = 5.0  # how much of the past a rate is of
+LEAST_SECONDS = 0.001
 KEY_LIFETIME = timedelta(hours=24)
 
 
@@ -62,13 +64,13 @@ class Append:
         *,
         most: int,
         checksum: Checksum | None = None,
-        is_last: bool | None = None,
+        is_last: bool = False,
         is_first: bool = False,
         parts: Sequence[str] = (),
     ) -> None:
         """``most`` is how many bytes the upload may have; ``parts`` are the uploads that go into it.
 
-        ``is_last`` is whether the client says that this is the end; None where its length alone tells.
+        ``is_last`` is whether the client says that this is the end: then it has to be.
         """
         self.is_first = is_first
         self.is_known = not is_first or upload.idempotency_key is not None
@@ -93,6 +95,8 @@ class Append:
         self._checksum = checksum
         self._checked = hashlib.new(checksum.algorithm) if checksum else None
         self._digest_before = self._digest.copy() if checksum and self._digest else None
+        self._samples = deque([(self._last_fed, staged.size)])
+        self._is_abandoned = False
         self._lock = threading.RLock()
         _running.add(self)
 
@@ -101,15 +105,27 @@ class Append:
         """How many bytes the upload has, on the disk or not."""
         return self._staged.size
 
+    @property
+    def bytes_per_second(self) -> float:
+        """How fast the bytes of this request have come of late."""
+        began, size = self._samples[0]
+        return (self.received - size) / max(time.monotonic() - began, LEAST_SECONDS)
+
+    def _sample(self) -> None:
+        """Take note of how far it is, now and then."""
+        if self._last_fed - self._samples[-1][0] >= RATE_SECONDS / 10:
+            self._samples.append((self._last_fed, self._staged.size))
+        while len(self._samples) > 1 and self._samples[1][0] <= self._last_fed - RATE_SECONDS:
+            self._samples.popleft()
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes.
 
-        Raises NotAVideo as soon as the first bytes show none, BodyTooLarge, InsufficientStorage, and
-        UploadLocked when another request has taken over.
+        Raises NotAVideo as soon as the first bytes show none, BodyTooLarge, InsufficientStorage,
+        UploadLocked when another request has taken over, and UploadGone when the upload was deleted.
         """
         with self._lock:
-            if self._is_closed:
-                raise UploadLocked("another request goes on with this upload")
+            self._require_open()
             if self._staged.size + len(data) > self._most:
                 # of a body without a length: nobody knows which of its bytes were meant
                 self._is_spoiled = self._most == self.upload.length
@@ -118,6 +134,13 @@ class Append:
             if time.monotonic() >= self._checkpoint:
                 self._pass_checkpoint()
             self._last_fed = time.monotonic()
+            self._sample()
+
+    def _require_open(self) -> None:
+        if self._is_abandoned:
+            raise self._deleted()
+        if self._is_closed:
+            raise UploadLocked("another request goes on with this upload")
 
     def _pass_checkpoint(self) -> None:
         if self._checked is None and self._is_resumable:
@@ -160,14 +183,13 @@ class Append:
         (it is empty), QuotaExceeded, InsufficientStorage, UploadLocked and UploadGone.
         """
         with self._lock:
-            if self._is_closed:
-                raise UploadLocked("another request goes on with this upload")
+            self._require_open()
             self._check()
             if self.upload.kind == DIRECT:
                 self.upload.length = self._staged.size
                 describe(self.upload, details or {})
             is_whole = self.upload.length == self._staged.size
-            if is_whole and self._is_last is not False and self.upload.kind != PARTIAL:
+            if is_whole and self.upload.kind != PARTIAL:
                 self._finish()
             else:
                 self._settle_rest()
@@ -199,7 +221,7 @@ class Append:
         now, size = clock.now(), self._staged.size
         changes = {
             "offset": size,
-            "bytes_per_second": _rate(self.upload, size, (now - self.upload.updated_at).total_seconds()),
+            "bytes_per_second": self.bytes_per_second,
             "updated_at": now,
             "expires_at": now + self._lifetime,
         }
@@ -348,7 +370,7 @@ class Append:
     def abandon(self) -> None:
         """Close, and keep nothing."""
         with self._lock:
-            self._is_spoiled = True
+            self._is_abandoned = self._is_spoiled = True
             self.close()
 
 
@@ -437,14 +459,6 @@ def describe(upload: Upload, details: dict[str, Any]) -> None:
     for name in ("title", "description", "filename"):
         if name in details:
             setattr(upload, name, details[name])
-
-
-def _rate(upload: Upload, size: int, seconds: float) -> float:
-    """Bytes per second, smoothed from one time that the offset moves to the next."""
-    rate = (size - upload.offset) / max(seconds, 0.001)
-    if seconds > STEADY_SECONDS or not upload.bytes_per_second:
-        return rate
-    return (rate + float(upload.bytes_per_second)) / 2
 
 
 def fingerprint(*facts: object) -> str:

@@ -8,6 +8,7 @@ look at the bytes. An upload in one request goes the same way; it only cannot be
 resumed.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -42,6 +43,9 @@ from streamer.protocol.resumption import Checksum
 from streamer.storage.local import StagedFile
 
 BODY = ":"  # in a fingerprint, before that of the first body
+logger = logging.getLogger("streamer")
+
+STEADY_SECONDS = 8  # after which the rate of an upload is not what it was
 MOST_UNFINISHED = 1000  # of one account
 
 
@@ -81,7 +85,7 @@ def begin(
     user_id: int,
     plan: Plan,
     checksum: Checksum | None = None,
-    is_last: bool | None = None,
+    is_last: bool = False,
 ) -> Append:
     """Make an upload, and hold it. ``is_last`` is whether the first request says that it is the last.
 
@@ -99,7 +103,7 @@ def _begin(
     plan: Plan,
     *,
     checksum: Checksum | None = None,
-    is_last: bool | None = None,
+    is_last: bool = False,
     parts: Sequence[str] = (),
 ) -> Append:
     require_size(intake, plan.length or plan.at_least)
@@ -167,7 +171,7 @@ def resume(
     size: int | None,
     length: int | None = None,
     checksum: Checksum | None = None,
-    is_last: bool | None = None,
+    is_last: bool = False,
 ) -> Append:
     """Hold an upload, to add ``size`` bytes to it at ``offset``, or None: as many as come.
 
@@ -250,7 +254,7 @@ def find(intake: Intake, user_id: int, upload_id: str) -> Upload:
         upload = Upload.select().where(own).get_or_none(intake.database)
     if upload is None:
         raise NotFound("there is no such upload")
-    if upload.expires_at <= clock.now():
+    if upload.expires_at <= clock.now() and appends.running(upload.id) is None:
         raise UploadGone("the upload has expired: begin it anew")
     return upload
 
@@ -287,6 +291,17 @@ def received(upload: Upload) -> int:
     """How many bytes have come, on the disk or not, as far as this process knows."""
     append = appends.running(upload.id)
     return upload.offset if append is None else max(upload.offset, append.received)
+
+
+def bytes_per_second(upload: Upload) -> float:
+    """How fast its bytes come; 0 while none do."""
+    append = appends.running(upload.id)
+    if append is not None:
+        return append.bytes_per_second
+    # it may be between two requests, or one of another process adds to it, which tells every five seconds
+    age = (clock.now() - upload.updated_at).total_seconds()
+    is_recent = age < STEADY_SECONDS and upload.video_id is None
+    return float(upload.bytes_per_second) if is_recent else 0.0
 
 
 def unfinished(intake: Intake, user_id: int) -> list[Upload]:
@@ -402,6 +417,7 @@ def remove_dead(intake: Intake, upload: Upload) -> None:
         return
     if current.kind not in RESUMABLE or current.expires_at <= clock.now():
         remove(intake, current)
+        logger.info("removed upload %s, which had expired or was cut off", current.id)
 
 
 def remove_lost(intake: Intake, upload: Upload) -> None:

@@ -45,8 +45,8 @@ class Creation(NamedTuple):
 
     checksum: Checksum | None = None
 
-    is_last: bool | None = None
-    """Whether the client says that this is the end; None where the length alone tells."""
+    is_last: bool = False
+    """Whether the client says that this is the end."""
 
 
 class Addition(NamedTuple):
@@ -57,7 +57,7 @@ class Addition(NamedTuple):
     """Of the whole upload, where the request tells it."""
 
     checksum: Checksum | None
-    is_last: bool | None = None
+    is_last: bool = False
 
 
 def parse_count(name: str, text: str) -> int:

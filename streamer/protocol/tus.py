@@ -34,7 +34,9 @@ def require_version(field: Field) -> None:
     """Raise UnsupportedTusVersion unless the request speaks this version."""
     version = field("Tus-Resumable")
     if version != VERSION:
-        raise UnsupportedTusVersion(f"Tus-Resumable is {version or 'missing'}, and has to be {VERSION}")
+        detail = f"Tus-Resumable is {version or 'missing'}, and has to be {VERSION}"
+        other = "; a client of the IETF's draft sends Upload-Draft-Interop-Version instead"
+        raise UnsupportedTusVersion(detail if version else detail + other)
 
 
 def parse_creation(field: Field) -> Creation:

@@ -16,8 +16,6 @@ from streamer.intake import PARTIAL
 from streamer.models import Upload, User, Video
 from streamer.protocol.conditional import EntityTag, Outcome, Preconditions, Validators, evaluate
 
-STEADY_SECONDS = 15  # after which the rate of an upload is not what it was: offsets follow every five
-
 
 def send_json(resp: falcon.Response, value: dict[str, Any], status: int = 200) -> None:
     """Answer with a JSON document."""
@@ -123,8 +121,7 @@ def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
 def upload(row: Upload, base: str) -> dict[str, Any]:
     """An upload. ``received`` counts all bytes that have come, ``offset`` those that are on the disk."""
     received = uploads.received(row)
-    age = (clock.now() - row.updated_at).total_seconds()
-    bytes_per_second = round(row.bytes_per_second) if age < STEADY_SECONDS and row.video_id is None else 0
+    bytes_per_second = round(uploads.bytes_per_second(row))
     left = None if row.length is None else row.length - received
     links = {"self": f"{base}/api/uploads/{row.id}"}
     if row.video_id is not None:

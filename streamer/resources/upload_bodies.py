@@ -99,6 +99,7 @@ class CreationReception:
         self._intake = intake
         self._claims = claims
         self._creation = creation
+        self.is_last = creation.is_last
         self._append: Append | None = None
         self._first: Upload | None = None
         self._body = hashlib.sha256()
@@ -122,7 +123,7 @@ class CreationReception:
             uploads.require_same(self._first, self._plan)
         elif not self._creation.parts:
             self._append = uploads.begin(
-                self._intake, self._user_id, self._plan, self._creation.checksum, self._creation.is_last
+                self._intake, self._user_id, self._plan, self._creation.checksum, self.is_last
             )
 
     def announcement(self, base: str) -> dict[str, str] | None:
@@ -152,7 +153,7 @@ class CreationReception:
         if self._append is None:
             part_ids = [_upload_id(url) for url in self._creation.parts]
             return uploads.join(self._intake, self._user_id, self._plan, part_ids)
-        with _told_as_final(self._creation.is_last):
+        with _told_as_final(self.is_last):
             self._append.end()
         if self._plan.idempotency_key is not None:
             uploads.note_body(self._intake, self._append.upload, self._body.hexdigest())
@@ -165,12 +166,12 @@ class CreationReception:
 
 
 @contextmanager
-def _told_as_final(is_last: bool | None) -> Iterator[None]:
+def _told_as_final(is_last: bool) -> Iterator[None]:
     """Mark an error about an upload that the client has sent whole: the draft wants that to be seen."""
     try:
         yield
     except (InvalidInput, NotAVideo, QuotaExceeded) as error:
-        error.is_final = bool(is_last)
+        error.is_final = is_last
         raise
 
 
@@ -221,6 +222,7 @@ class AdditionReception:
         self._intake = intake
         self._claims = claims
         self._addition = addition
+        self.is_last = addition.is_last
         self._size = head.content_length
         self._upload_id = upload_id
         self._append: Append | None = None
@@ -239,7 +241,7 @@ class AdditionReception:
                 size=self._size,
                 length=addition.length,
                 checksum=addition.checksum,
-                is_last=addition.is_last,
+                is_last=self.is_last,
             )
         except uploads.UploadFinished as finished:
             if self._size != 0:
@@ -256,7 +258,7 @@ class AdditionReception:
         if self._finished is not None:
             return self._finished
         assert self._append is not None
-        with _told_as_final(self._addition.is_last):
+        with _told_as_final(self.is_last):
             self._append.end()
         return self._append.upload
 

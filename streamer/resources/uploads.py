@@ -121,9 +121,12 @@ class Uploads:
         config = self.intake.config
         base = representations.base_url(req, config)
         resp.set_headers(_state(upload, base, config))
-        if is_draft(head) and upload.video_id is not None:
-            _send_video(req, resp, self.intake, upload)
-            return
+        if is_draft(head):
+            is_final = reception.is_last and upload.video_id is not None
+            resp.set_header("Upload-Complete", draft.format_complete(is_final))
+            if is_final:
+                _send_video(req, resp, self.intake, upload)
+                return
         resp.location = f"{base}/api/uploads/{upload.id}"
         send_json(resp, representations.upload(upload, base), 201)
 
@@ -178,14 +181,17 @@ class UploadItem:
             upload = reception.finish()
         config = self.intake.config
         base = representations.base_url(req, config)
+        is_by_draft = is_draft(bodies.head_of(req))
+        # a client of the draft says when it is the end, and gets the video then
+        is_final = upload.video_id is not None and (reception.is_last or not is_by_draft)
         resp.set_headers(
             {
                 "Upload-Offset": str(upload.offset),
-                "Upload-Complete": draft.format_complete(upload.video_id is not None),
+                "Upload-Complete": draft.format_complete(is_final),
                 **_outcome(upload, base),
             }
         )
-        if is_draft(bodies.head_of(req)) and upload.video_id is not None:
+        if is_by_draft and is_final:
             _send_video(req, resp, self.intake, upload)
         else:
             resp.status = 204

@@ -151,6 +151,8 @@ class LargeBody:
             self._rearm()
 
     def _feed_pending(self) -> None:
+        if self.failure is not None:
+            return
         if not self.is_open:
             if self._is_closed:
                 return

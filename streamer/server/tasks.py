@@ -107,8 +107,9 @@ class ProblemTask(ErrorTask):
         request_id = secrets.token_hex(8)
         facts = {"status": error.code, "address": self.channel.addr[0], "request_id": request_id}
         line = " ".join(f"{name}={value}" for name, value in facts.items())
-        logger.info("refused: %s %s", error.body, line, extra={"fields": {"message": error.body, **facts}})
-        detail = DETAILS.get(error.body, error.body)
+        reason = error.body.partition('"')[0].strip()  # what follows came from the client: maybe a token
+        logger.info("refused: %s %s", reason, line, extra={"fields": {"message": reason, **facts}})
+        detail = DETAILS.get(reason, reason)
         if error.code == 431:
             detail = f"the head of the request has more than {self.channel.adj.config.header_bytes} bytes"
         body = json.dumps(document(error.code, CODES[error.code], detail)).encode() + b"\n"

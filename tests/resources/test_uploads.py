@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from streamer.intake import Intake
 from streamer.storage.local import LocalStorage, StagedFile
 from tests.concurrency import at_once
 from tests.conftest import Clock, MakeApp
-from tests.helpers import Client, video_bytes
+from tests.helpers import Client, Ticks, video_bytes
 from tests.resumable import (
     INTEROP,
     OFFSET_STREAM,
@@ -742,7 +743,7 @@ def test_deleting_an_upload_ends_the_request_that_adds_to_it(
     holder = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
     holder.feed(VIDEO[:4000])
     alice._request("DELETE", path, VERSION, status=204)
-    with pytest.raises(uploads.UploadLocked):
+    with pytest.raises(uploads.UploadGone):
         holder.feed(VIDEO[4000:])
     assert stored_files(config.data) == []
 
@@ -819,18 +820,25 @@ def test_the_list_has_ones_unfinished_uploads(frozen: Clock, alice: Client) -> N
     alice.get("/api/uploads?page=2", status=422)
 
 
-def test_progress_tells_the_rate_and_the_time_that_is_left(frozen: Clock, alice: Client) -> None:
+def test_progress_tells_the_rate_and_the_time_that_is_left(
+    frozen: Clock, app: Application, alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = Ticks()
+    monkeypatch.setattr(time, "monotonic", ticks.monotonic)
     path = created(alice, len(VIDEO))
-    frozen.forward(seconds=2)
-    append(alice, path, 0, VIDEO[:2000], status=204)
+    running = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=6000)
+    running.feed(VIDEO[:2000])
+    ticks.time += 2
     progress = alice.get(path, status=200).json
-    assert (progress["offset"], progress["received"]) == (2000, 2000)
+    assert (progress["offset"], progress["received"]) == (0, 2000)
     assert (progress["bytes_per_second"], progress["seconds_left"]) == (1000, 8)
-    frozen.forward(seconds=2)
-    append(alice, path, 2000, VIDEO[2000:6000], status=204)
+    running.feed(VIDEO[2000:6000])
+    running.end()
+    running.close()
     progress = alice.get(path, status=200).json
-    assert (progress["bytes_per_second"], progress["seconds_left"]) == (1500, 3)
-    frozen.forward(seconds=60)
+    assert (progress["offset"], progress["received"]) == (6000, 6000)
+    assert (progress["bytes_per_second"], progress["seconds_left"]) == (3000, 2)
+    frozen.forward(seconds=10)
     progress = alice.get(path, status=200).json
     assert (progress["bytes_per_second"], progress["seconds_left"]) == (0, None)
     append(alice, path, 6000, VIDEO[6000:], status=204)
