@@ -842,3 +842,21 @@ def test_no_object_is_removed_while_others_wait_for_the_database(
     monkeypatch.setattr(LocalStorage, "delete", observe)
     owner.delete("/api/videos/1", status=204)
     assert was_in_transaction == [False]
+
+
+def test_an_upload_with_its_final_name_goes_with_its_account(
+    app: Application, alice: Client, config: Config
+) -> None:
+    upload_id = begun(app, WHOLE, len(DATA))
+    (config.data / "incoming" / upload_id).rename(config.data / "videos" / upload_id)  # then came a crash
+    alice.delete("/api/auth/me", {"password": PASSWORD}, status=204)
+    assert stored_files(config.data) == []
+    assert notes(app) == []
+
+
+def test_an_upload_that_waits_is_not_locked_by_a_sweep(
+    app: Application, kept: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(app, WHOLE)
+    monkeypatch.setattr(LocalStorage, "claim", lambda self, path: pytest.fail(f"{path} is not to be locked"))
+    cleanup.remove_strays(database_of(app), LocalStorage(config.data))

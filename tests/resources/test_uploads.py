@@ -1,9 +1,11 @@
 """Uploads that can be resumed, by tus 1.0.0: over HTTP, with real files and a real database."""
 
 import base64
+import errno
 import hashlib
 import io
 import itertools
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 from streamer import appends, digests, uploads
 from streamer.app import Application
 from streamer.config import Config
+from streamer.errors import UploadGone
 from streamer.housekeeping import look_after
-from streamer.intake import Intake
+from streamer.intake import DIRECT, WHOLE, Intake
 from streamer.storage.local import LocalStorage, StagedFile
+from streamer.uploads import Plan
 from tests.concurrency import at_once
 from tests.conftest import Clock, MakeApp
 from tests.helpers import Client, Ticks, video_bytes
@@ -743,7 +747,7 @@ def test_deleting_an_upload_ends_the_request_that_adds_to_it(
     holder = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
     holder.feed(VIDEO[:4000])
     alice._request("DELETE", path, VERSION, status=204)
-    with pytest.raises(uploads.UploadGone):
+    with pytest.raises(UploadGone):
         holder.feed(VIDEO[4000:])
     assert stored_files(config.data) == []
 
@@ -942,6 +946,63 @@ def test_an_upload_of_which_all_has_come_becomes_a_video_when_somebody_asks(
     assert answer.headers["Upload-Offset"] == str(len(VIDEO))
     assert answer.headers["Video-Location"].endswith("/api/videos/1")
     assert alice.get("/api/videos/1/stream").body == VIDEO
+
+
+@pytest.mark.parametrize("stop", [5000, len(VIDEO)])
+def test_bytes_that_the_disk_refused_once_are_never_believed(
+    alice: Client, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Linux tells of a failed write once, and then calls the pages clean."""
+    path = created(alice, len(VIDEO))
+    calls: list[int] = []
+
+    def fail_once(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "the disk is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_once)
+        append(alice, path, 0, VIDEO[:stop], status=500)
+    answer = alice.head(path, VERSION, status=200)
+    assert (answer.headers["Upload-Offset"], answer.headers["Upload-Complete"]) == ("0", "?0")
+    append(alice, path, 0, VIDEO, status=204)
+    stream = alice.get("/api/videos/1/stream")
+    assert stream.body == VIDEO
+
+
+def test_a_deleted_account_takes_its_running_uploads_and_their_room_along(
+    app: Application, alice: Client, bob: Client, config: Config
+) -> None:
+    plans = [Plan(kind=DIRECT, at_least=10_000), Plan(kind=WHOLE, length=10_000)]
+    running = [uploads.begin(intake_of(app, config), 1, plan) for plan in plans]
+    for one in running:
+        one.feed(VIDEO[:5000])
+    alice.delete("/api/auth/me", {"password": "correct horse battery"}, status=204)
+    for one in running:
+        with pytest.raises(UploadGone):
+            one.feed(VIDEO[5000:])
+        one.close()
+    assert stored_files(config.data) == []
+
+
+def test_room_for_a_body_that_never_came_is_given_back(make_app: MakeApp) -> None:
+    app = make_app(quota_bytes=9000)
+    client = Client(app).sign_up("alice")
+    path = created(client, None)
+    assert cut_append(app, client, path, 0, VIDEO[:700], 9000) == 400
+    assert offset_of(client, path) == 700
+    created(client, 8300)
+
+
+def test_parts_that_are_no_video_are_not_copied(
+    alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = created(alice, 5000, bytes(5000), Upload_Concat="partial")
+    monkeypatch.setattr(StagedFile, "copy", lambda self, other: pytest.fail("nothing has to be copied"))
+    join(alice, *[part] * 100, status=415)
+    assert offset_of(alice, part) == 5000
+    assert len(stored_files(config.data)) == 1
 
 
 def test_bytes_that_never_counted_are_not_in_the_video(

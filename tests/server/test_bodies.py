@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.errors import InsufficientStorage, NotAVideo
-from streamer.server.bodies import MOST_PENDING_BYTES, LargeBody
+from streamer.server.bodies import MOST_PENDING_BYTES, ChunkedBody, LargeBody
 from streamer.server.workers import Workers
 from tests.live.harness import eventually
 
@@ -78,7 +80,7 @@ class Watched:
     """A body, its reception, and what the channel is told."""
 
     def __init__(
-        self, length: int, schedule: Callable[[Any], None], *, fails: str = "", holds: str = ""
+        self, length: int | None, schedule: Callable[[Any], None], *, fails: str = "", holds: str = ""
     ) -> None:
         self.reception = Recorder()
         self.reception.failing[fails] = OSError("disk")
@@ -434,3 +436,53 @@ def test_when_the_threads_are_stopped_what_they_have_not_done_is_given_up(is_beg
     workers.shutdown()
     assert one.reception.is_closed
     assert not one.reception.misuse
+
+
+# --- chunks
+
+
+@given(
+    st.lists(st.binary(max_size=300), max_size=30),
+    st.lists(st.integers(1, 4000), min_size=1, max_size=10),
+)
+def test_chunks_are_put_together_however_they_arrive(pieces: list[bytes], cuts: list[int]) -> None:
+    threads = Threads()
+    one = Watched(None, threads.tasks.append)
+    threads.run()
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+    wire = framed + b"0\r\n\r\nnext"
+    chunked = ChunkedBody(one.body)
+    consumed = 0
+    while consumed < len(wire) - 4:
+        size = cuts[consumed % len(cuts)]
+        taken = chunked.received(wire[consumed : consumed + size])
+        assert taken > 0
+        consumed += taken
+    threads.run()
+    assert consumed == len(wire) - 4, "what is behind the last chunk is not of this body"
+    assert chunked.error is None
+    assert not one.body.is_expecting
+    assert one.reception.data == b"".join(pieces)
+
+
+def test_many_small_chunks_are_fed_together(threads: Threads) -> None:
+    one = Watched(None, threads.tasks.append)
+    threads.run()
+    ChunkedBody(one.body).received(b"1\r\nx\r\n" * 40_000)
+    threads.run()
+    assert one.reception.calls == ["open", "feed"]
+    assert one.reception.data == b"x" * 40_000
+
+
+def test_nothing_is_fed_after_a_failure(threads: Threads) -> None:
+    one = Watched(None, threads.tasks.append)
+    threads.run()
+    one.reception.failing["feed"] = OSError("disk")
+    one.body.received(b"abc")
+    threads.run()
+    one.body.received(b"def")
+    one.body.end()
+    threads.run()
+    assert one.reception.calls.count("feed") == 1
+    assert not one.reception.misuse
+    assert str(one.body.failure) == "disk"
