@@ -23,13 +23,14 @@ from streamer.errors import (
     InconsistentLength,
     InvalidInput,
     KeyReused,
+    NotAuthenticated,
     NotAVideo,
     StreamerError,
     UploadGone,
     UploadLocked,
 )
 from streamer.intake import DIRECT, FINAL, PARTIAL, RESUMABLE, Intake
-from streamer.models import Upload, Video
+from streamer.models import Upload, User, Video
 from streamer.protocol.resumption import Checksum
 from streamer.storage.local import StagedFile
 
@@ -253,8 +254,10 @@ class Append:
         if not Upload.update(**changes).where(same).execute(self._intake.database):
             raise self._deleted()
 
-    def _deleted(self) -> UploadGone:
+    def _deleted(self) -> StreamerError:
         self._is_spoiled = True
+        if not User.select().where(User.id == self.upload.user_id).exists(self._intake.database):
+            return NotAuthenticated("the account has been deleted")
         return UploadGone("the upload has been deleted")
 
     def _remember(self, changes: dict[str, Any]) -> None:
@@ -347,7 +350,7 @@ class Append:
             self._digest = self._digest_before
         try:
             self._settle_rest()
-        except UploadGone:
+        except (NotAuthenticated, UploadGone):
             self._remove()
             return
         _carried.put(self.upload.id, self._staged.size, self._digest)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from streamer import appends, digests, uploads
 from streamer.app import Application
 from streamer.config import Config
-from streamer.errors import UploadGone
+from streamer.errors import NotAuthenticated, UploadGone
 from streamer.housekeeping import look_after
 from streamer.intake import DIRECT, WHOLE, Intake
 from streamer.storage.local import LocalStorage, StagedFile
@@ -980,7 +980,7 @@ def test_a_deleted_account_takes_its_running_uploads_and_their_room_along(
         one.feed(VIDEO[:5000])
     alice.delete("/api/auth/me", {"password": "correct horse battery"}, status=204)
     for one in running:
-        with pytest.raises(UploadGone):
+        with pytest.raises(NotAuthenticated):
             one.feed(VIDEO[5000:])
         one.close()
     assert stored_files(config.data) == []
