@@ -73,7 +73,6 @@ class Append:
 
         ``is_last`` is whether the client says that this is the end: then it has to be.
         """
-        self.is_first = is_first
         self.is_known = not is_first or upload.idempotency_key is not None
         """Whether the client has a way to the upload when this request is cut."""
 
