@@ -129,6 +129,7 @@ def test_at_last_it_cuts(start_server: StartServer, held: ExitStack, film: bytes
     assert len(viewer.read(len(film))) < len(film)
     assert uploader.is_closed_by_server()
     assert slow.is_closed_by_server()
+    server.start()  # which puts right what was cut in the middle
     server.assert_consistent()  # nothing is left in incoming/
     assert [line.status for line in server.logged(watched)] == [200], "also what was cut is logged"
     assert "Traceback" not in server.log
@@ -141,6 +142,7 @@ def test_a_storm_of_signals_is_no_error(start_server: StartServer, held: ExitSta
     for number in [signal.SIGTERM, signal.SIGINT] * 3:
         server.signal(number)
     server.wait()
+    server.start()  # which puts right what was cut in the middle
     server.assert_consistent()
 
 
