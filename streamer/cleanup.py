@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from peewee import OperationalError, chunked
 
@@ -24,12 +25,12 @@ def sweep(intake: Intake) -> None:
     done now, because the disk is full or somebody has a file open, is done the next time.
     """
     for upload in _interrupted(intake):
-        _try(lambda upload=upload: uploads.finish(intake, upload), f"finish upload {upload.id}")  # type: ignore[misc]
-    _try(lambda: _forget_finished(intake), "forget finished uploads")
+        _try(partial(uploads.finish, intake, upload), f"finish upload {upload.id}")
+    _try(partial(_forget_finished, intake), "forget finished uploads")
     for upload in _dead(intake):
-        _try(lambda upload=upload: uploads.remove_dead(intake, upload), f"remove upload {upload.id}")  # type: ignore[misc]
+        _try(partial(uploads.remove_dead, intake, upload), f"remove upload {upload.id}")
     for upload in _lost(intake):
-        _try(lambda upload=upload: uploads.remove_lost(intake, upload), f"remove upload {upload.id}")  # type: ignore[misc]
+        _try(partial(uploads.remove_lost, intake, upload), f"remove upload {upload.id}")
     remove_strays(intake.database, intake.storage)
     orphans = [row.file_path for row in Orphan.select().execute(intake.database)]
     remove_orphans(intake.database, intake.storage, orphans)
@@ -74,8 +75,7 @@ def remove_strays(database: Database, storage: LocalStorage) -> None:
     for name in names:
         if name not in known:
             upload = Upload.select().where(Upload.id == name)
-            # bound here and now; it is asked before the next turn
-            _try_to_remove(storage, f"{INCOMING}/{name}", lambda upload=upload: upload.exists(database))  # type: ignore[misc]
+            _try_to_remove(storage, f"{INCOMING}/{name}", partial(upload.exists, database))
 
 
 def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
@@ -98,7 +98,7 @@ def _remove_batch(database: Database, storage: LocalStorage, file_paths: Sequenc
 def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
     """Remove an object, unless it has a video."""
     belongs = Video.select().where(Video.file_path == file_path)
-    return _try_to_remove(storage, file_path, lambda: belongs.exists(database))
+    return _try_to_remove(storage, file_path, partial(belongs.exists, database))
 
 
 def _try_to_remove(storage: LocalStorage, file_path: str, is_needed: Callable[[], bool]) -> bool:

@@ -143,6 +143,14 @@ def upload(row: Upload, base: str) -> dict[str, Any]:
     }
 
 
+def send_new_video(resp: falcon.Response, row: Video, uploader: User, base: str) -> None:
+    """Answer that a video has been made."""
+    representation = video(row, uploader, base)
+    resp.location = representation["links"]["self"]
+    resp.set_header("ETag", str(video_tag(row, uploader)))
+    send_json(resp, representation, 201)
+
+
 def video_tag(row: Video, uploader: User) -> EntityTag:
     """The entity tag of a video's document, the same by whatever name the server is reached."""
     return entity_tag(video(row, uploader, base=""))

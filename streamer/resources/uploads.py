@@ -77,12 +77,9 @@ def _outcome(upload: Upload, base: str) -> dict[str, str]:
 
 def _send_video(req: falcon.Request, resp: falcon.Response, intake: Intake, upload: Upload) -> None:
     """What ``POST /api/videos`` would have answered, had the bytes come there."""
-    base = representations.base_url(req, intake.config)
     user: User = req.context.user
     video = access.video_for(intake.database, user, upload.video_id)
-    resp.location = f"{base}/api/videos/{video.id}"
-    resp.set_header("ETag", str(representations.video_tag(video, user)))
-    send_json(resp, representations.video(video, user, base), 201)
+    representations.send_new_video(resp, video, user, representations.base_url(req, intake.config))
 
 
 @dataclass(frozen=True)

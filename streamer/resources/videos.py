@@ -59,11 +59,7 @@ class Videos:
         user = req.context.user
         with received(req, self.video_body.begin) as reception:
             video = reception.finish()
-        base = representations.base_url(req, self.config)
-        representation = representations.video(video, user, base)
-        resp.location = representation["links"]["self"]
-        resp.set_header("ETag", str(representations.video_tag(video, user)))
-        send_json(resp, representation, 201)
+        representations.send_new_video(resp, video, user, representations.base_url(req, self.config))
 
 
 def _page_links(address: str, params: Mapping[str, Any], page: int, total_pages: int) -> str:
