@@ -8,20 +8,14 @@ import webtest
 from streamer.app import Application
 from streamer.config import Config
 from streamer.housekeeping import look_after
-from streamer.intake import Intake
-from streamer.storage.local import LocalStorage
 from streamer.uploads import Plan, begin
 from tests.conftest import Clock, MakeApp
 from tests.helpers import Client, video_bytes
 from tests.resumable import append, create, create_by_draft, offset_of, path_of
-from tests.wsgi import database_of, stored_files
+from tests.wsgi import intake_of, stored_files
 
 VIDEO = video_bytes(9000)
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
-
-
-def intake_of(app: Application, config: Config) -> Intake:
-    return Intake(database_of(app), LocalStorage(config.data), config)
 
 
 def post(client: Client, data: bytes = VIDEO, query: str = "", **options: Any) -> webtest.TestResponse:
@@ -82,7 +76,7 @@ def test_a_key_is_free_again_when_the_video_is_deleted(alice: Client) -> None:
     assert post(alice, status=201).json["id"] == 2
 
 
-def test_a_key_counts_for_a_day(frozen: Clock, app: Application, alice: Client, config: Config) -> None:
+def test_a_key_counts_for_a_day(frozen: Clock, app: Application, alice: Client) -> None:
     post(alice, status=201)
     frozen.forward(hours=23.9)
     alice.sign_in("alice")
@@ -90,15 +84,15 @@ def test_a_key_counts_for_a_day(frozen: Clock, app: Application, alice: Client, 
     frozen.forward(hours=0.2)
     alice.sign_in("alice")
     assert post(alice, video_bytes(100), status=201).json["id"] == 2
-    look_after(intake_of(app, config))
+    look_after(intake_of(app))
     assert alice.get("/api/videos").json["meta"]["total"] == 2
 
 
 def test_a_request_that_comes_while_the_first_is_running_is_told_to_wait(
-    app: Application, alice: Client, config: Config
+    app: Application, alice: Client
 ) -> None:
     key = KEY["Idempotency-Key"].strip('"')
-    running = begin(intake_of(app, config), 1, Plan(kind="direct", at_least=9000, idempotency_key=key))
+    running = begin(intake_of(app), 1, Plan(kind="direct", at_least=9000, idempotency_key=key))
     answer = post(alice, status=409)
     assert (answer.json["code"], answer.headers["Retry-After"]) == ("key_in_use", "1")
     create(alice, 9000, headers=KEY, status=409)
@@ -110,7 +104,7 @@ def test_a_request_whose_process_died_leaves_its_key(
     app: Application, alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = KEY["Idempotency-Key"].strip('"')
-    died = begin(intake_of(app, config), 1, Plan(kind="direct", at_least=9000, idempotency_key=key))
+    died = begin(intake_of(app), 1, Plan(kind="direct", at_least=9000, idempotency_key=key))
     died._staged.close()  # as the kernel does
     monkeypatch.setattr("streamer.appends._running._appends", {})
     post(alice, status=201)
@@ -161,7 +155,7 @@ def test_a_key_outlives_a_short_life_of_uploads(frozen: Clock, make_app: MakeApp
     client = Client(app).sign_up("alice")
     create(client, 9000, VIDEO, KEY, status=201)
     frozen.forward(minutes=10)
-    look_after(intake_of(app, app.config))
+    look_after(intake_of(app))
     assert create(client, 9000, VIDEO, KEY, status=201).headers["Video-Location"].endswith("/1")
     other = {"Idempotency-Key": "other"}
     expired = path_of(create(client, 9000, headers=other, status=201))

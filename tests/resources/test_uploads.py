@@ -19,8 +19,8 @@ from streamer.app import Application
 from streamer.config import Config
 from streamer.errors import NotAuthenticated, UploadGone
 from streamer.housekeeping import look_after
-from streamer.intake import DIRECT, WHOLE, Intake
-from streamer.storage.local import LocalStorage, StagedFile
+from streamer.intake import DIRECT, WHOLE
+from streamer.storage.local import StagedFile
 from streamer.uploads import Plan
 from tests.concurrency import at_once
 from tests.conftest import Clock, MakeApp
@@ -36,7 +36,7 @@ from tests.resumable import (
     offset_of,
     path_of,
 )
-from tests.wsgi import call, database_of, open_files, stored_files
+from tests.wsgi import call, intake_of, open_files, stored_files
 
 VIDEO = video_bytes(10_000)
 UNKNOWN = "/api/uploads/" + "0" * 32
@@ -45,10 +45,6 @@ UNKNOWN = "/api/uploads/" + "0" * 32
 def checksum(data: bytes, algorithm: str = "sha1") -> dict[str, str]:
     digest = base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
     return {"Upload-Checksum": f"{algorithm} {digest}"}
-
-
-def intake_of(app: Application, config: Config) -> Intake:
-    return Intake(database_of(app), LocalStorage(config.data), config)
 
 
 # --- the protocol: version, discovery
@@ -381,13 +377,13 @@ def test_a_finished_upload_goes_on_telling_where_the_video_is(alice: Client) -> 
 
 
 def test_the_trace_of_a_finished_upload_expires_and_the_video_stays(
-    frozen: Clock, app: Application, alice: Client, config: Config
+    frozen: Clock, app: Application, alice: Client
 ) -> None:
     path = created(alice, len(VIDEO), VIDEO)
     frozen.forward(days=8)
     alice.sign_in("alice")
     alice.head(path, VERSION, status=410)
-    look_after(intake_of(app, config))
+    look_after(intake_of(app))
     alice.head(path, VERSION, status=404)
     alice.get("/api/videos/1", status=200)
 
@@ -518,7 +514,7 @@ def test_first_bytes_that_were_broken_on_their_way_do_not_cost_the_upload(alice:
     alice.head(path, VERSION, status=404)
 
 
-def test_a_checksum_at_creation_is_of_its_body(alice: Client, config: Config) -> None:
+def test_a_checksum_at_creation_is_of_its_body(alice: Client) -> None:
     create(alice, len(VIDEO), VIDEO[:100], checksum(b"other"), status=460)
     assert offset_of(alice, created(alice, len(VIDEO), VIDEO[:100], **checksum(VIDEO[:100]))) == 100
 
@@ -646,12 +642,10 @@ def test_a_part_may_be_there_twice(alice: Client) -> None:
     assert alice.get("/api/videos/1/stream").body == VIDEO + VIDEO[5000:]
 
 
-def test_the_digest_of_a_final_upload_is_computed_later(
-    app: Application, alice: Client, config: Config
-) -> None:
+def test_the_digest_of_a_final_upload_is_computed_later(app: Application, alice: Client) -> None:
     join(alice, *parts_of(alice, 5000), status=201)
     assert "Repr-Digest" not in alice.get("/api/videos/1/stream").headers
-    look_after(intake_of(app, config))
+    look_after(intake_of(app))
     digest = base64.b64encode(hashlib.sha256(VIDEO).digest()).decode()
     assert alice.get("/api/videos/1/stream").headers["Repr-Digest"] == f"sha-256=:{digest}:"
 
@@ -696,11 +690,9 @@ def test_a_partial_upload_may_be_empty(alice: Client) -> None:
 # --- two at once
 
 
-def test_a_second_request_is_told_at_once_that_the_upload_is_held(
-    app: Application, alice: Client, config: Config
-) -> None:
+def test_a_second_request_is_told_at_once_that_the_upload_is_held(app: Application, alice: Client) -> None:
     path = created(alice, len(VIDEO))
-    holder = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
+    holder = uploads.resume(intake_of(app), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
     holder.feed(VIDEO[:10])
     try:
         answer = append(alice, path, 0, VIDEO, status=423)
@@ -715,10 +707,10 @@ def test_a_second_request_is_told_at_once_that_the_upload_is_held(
 
 
 def test_a_request_that_gets_nothing_any_more_makes_room(
-    app: Application, alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
+    app: Application, alice: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = created(alice, len(VIDEO))
-    stalled = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
+    stalled = uploads.resume(intake_of(app), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
     stalled.feed(VIDEO[:4000])
     monkeypatch.setattr(stalled, "_last_fed", stalled._last_fed - 2)
     assert offset_of(alice, path) == 4000, "what it had received counts"
@@ -744,7 +736,7 @@ def test_deleting_an_upload_ends_the_request_that_adds_to_it(
     app: Application, alice: Client, config: Config
 ) -> None:
     path = created(alice, len(VIDEO))
-    holder = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
+    holder = uploads.resume(intake_of(app), 1, path.rpartition("/")[2], offset=0, size=len(VIDEO))
     holder.feed(VIDEO[:4000])
     alice._request("DELETE", path, VERSION, status=204)
     with pytest.raises(UploadGone):
@@ -825,12 +817,12 @@ def test_the_list_has_ones_unfinished_uploads(frozen: Clock, alice: Client) -> N
 
 
 def test_progress_tells_the_rate_and_the_time_that_is_left(
-    frozen: Clock, app: Application, alice: Client, config: Config, monkeypatch: pytest.MonkeyPatch
+    frozen: Clock, app: Application, alice: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = Ticks()
     monkeypatch.setattr(time, "monotonic", ticks.monotonic)
     path = created(alice, len(VIDEO))
-    running = uploads.resume(intake_of(app, config), 1, path.rpartition("/")[2], offset=0, size=6000)
+    running = uploads.resume(intake_of(app), 1, path.rpartition("/")[2], offset=0, size=6000)
     running.feed(VIDEO[:2000])
     ticks.time += 2
     progress = alice.get(path, status=200).json
@@ -975,7 +967,7 @@ def test_a_deleted_account_takes_its_running_uploads_and_their_room_along(
     app: Application, alice: Client, bob: Client, config: Config
 ) -> None:
     plans = [Plan(kind=DIRECT, at_least=10_000), Plan(kind=WHOLE, length=10_000)]
-    running = [uploads.begin(intake_of(app, config), 1, plan) for plan in plans]
+    running = [uploads.begin(intake_of(app), 1, plan) for plan in plans]
     for one in running:
         one.feed(VIDEO[:5000])
     alice.delete("/api/auth/me", {"password": "correct horse battery"}, status=204)
@@ -1016,7 +1008,7 @@ def test_bytes_that_never_counted_are_not_in_the_video(
     answer = alice.get("/api/videos/1/stream")
     assert answer.body == VIDEO
     assert "Repr-Digest" not in answer.headers
-    look_after(intake_of(app, config))
+    look_after(intake_of(app))
     assert "Repr-Digest" in alice.get("/api/videos/1/stream").headers
 
 
