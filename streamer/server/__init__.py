@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import tempfile
+import threading
 import time
 from types import FrameType
 
@@ -39,6 +40,7 @@ class Server:
         self._workers = Workers(app.config.threads, self._turn)
         self._stops = 0
         self._has_ended = False
+        self._ending = threading.RLock()  # a signal handler may interrupt who holds it
         self._next_maintenance = self._drained_by = 0.0
         try:
             settings = Settings(app.config, app.admission)
@@ -68,17 +70,19 @@ class Server:
         while self._stops == 1 and self._workers.are_busy and time.monotonic() < deadline:
             time.sleep(PATIENCE_SECONDS)
         self._workers.shutdown()
-        self._has_ended = True
+        with self._ending:
+            self._has_ended = True
         wasyncore.close_all(self._loop)
 
     def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         """Let answers in flight end, for the time that the configuration gives them; again: end at once.
 
-        A signal handler.
+        A signal handler, or called by any thread.
         """
         self._stops += 1
-        if not self._has_ended:
-            self._listeners[0].trigger.pull_trigger()
+        with self._ending:  # else the loop could see it, and close the trigger before it is pulled
+            if not self._has_ended:
+                self._listeners[0].trigger.pull_trigger()
 
     def _turn(self, may_wait: bool) -> None:
         self._loop.turn(TURN_SECONDS if may_wait else 0)
