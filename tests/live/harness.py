@@ -387,6 +387,7 @@ class Server:
     def pause(self) -> None:
         """Stop the process in the middle of whatever it does, until ``resume``."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)  # not all of its threads are at once
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -1,7 +1,6 @@
 """What one client may cost: time, connections, descriptors, memory. Small settings make it short."""
 
 import resource
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -173,11 +172,11 @@ def test_room_is_made_among_those_who_want_nothing(start_server: StartServer, he
         wire.send(HEALTH)
         assert wire.answer().status == 200
     time.sleep(1.2)
-    server.signal(signal.SIGSTOP)  # so that both come at the same moment, in this order
+    server.pause()  # so that both come at the same moment, in this order
     new = held.enter_context(server.wire())
     new.send(HEALTH)
     busy.send(HEALTH)
-    server.signal(signal.SIGCONT)
+    server.resume()
     assert new.answer().status == 200
     assert busy.answer().status == 200
     assert idle.is_closed_by_server()
