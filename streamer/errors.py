@@ -157,6 +157,42 @@ class NotAVideo(StreamerError):
     """The first bytes are not those of a container that we know."""
 
 
+class MediaUnreadable(StreamerError):
+    """A file does not describe itself in a way that can be followed."""
+
+
+class FfmpegFailed(StreamerError):
+    """ffmpeg did not do what it was started for; ``code`` is for programs, ``detail`` its own last words."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+
+class FfmpegMissing(StreamerError):
+    """There is no ffmpeg here, and this cannot be done without."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has no ffmpeg, and this cannot be done without")
+
+
+class NothingFailed(StreamerError):
+    """There is nothing to try again."""
+
+
+class NotAnImage(StreamerError):
+    """The first bytes are not those of an image that we take."""
+
+
+class NoPictures(StreamerError):
+    """A video has no pictures to choose one of, or none that can be looked at."""
+
+
+class Stopped(StreamerError):
+    """Somebody wants this work to end before it is done."""
+
+
 class BodyTooLarge(StreamerError):
     """A request body is longer than the limit for it, in bytes."""
 

@@ -15,11 +15,15 @@ LAYERS = """
 0  protocol.multipart  protocol.sendfile  protocol.resumption  protocol.tus  protocol.draft
 1  config  logs  database  models  migrations  passwords  tokens
 1  storage  storage.locks  storage.slices  storage.space  storage.local
-1  containers  containers.signatures
-2  throttle  accounts  access  videos  intake  digests  appends  uploads  cleanup  housekeeping
+1  containers  containers.signatures  containers.media  containers.bits  containers.codecs
+1  containers.boxes  containers.sample_entries  containers.fragments  containers.tracks  containers.mp4
+1  containers.ebml  containers.matroska_segment  containers.matroska_codecs  containers.matroska
+1  containers.reading
+2  throttle  accounts  access  videos  intake  digests  appends  uploads  cleanup
+2  housekeeping
 3  admission  resources  resources.errors  resources.representations  resources.bodies  resources.receptions
-3  middleware  resources.auth  resources.videos  resources.media  resources.upload_bodies  resources.uploads
-3  resources.system
+3  middleware  resources.auth  resources.media  resources.videos
+3  resources.upload_bodies  resources.uploads  resources.system
 4  app  server.settings  server.loop  server.bodies  server.workers  server.parser  server.tasks
 4  server.output  server.channel  server.listener  server  cli  __main__
 """

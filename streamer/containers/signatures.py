@@ -34,6 +34,14 @@ MPEG_PS = Container("MPEG-PS", "video/mpeg", ".mpg")
 FLV = Container("FLV", "video/x-flv", ".flv")
 OGG = Container("Ogg", "video/ogg", ".ogv")
 
+BY_MIME_TYPE = {
+    container.mime_type: container
+    for container in (
+        MP4, QUICKTIME, THREE_GPP, THREE_GPP2, MATROSKA, WEBM, AVI, MPEG_TS, MPEG_PS, FLV, OGG
+    )
+}  # fmt: skip
+"""M2TS is to all that read it MPEG-TS."""
+
 # Starts of brands; None are images and sounds in the same file format.
 _BRANDS: tuple[tuple[tuple[bytes, ...], Container | None], ...] = (
     ((b"qt  ",), QUICKTIME),
