@@ -18,7 +18,7 @@ LAYERS = """
 1  containers  containers.signatures  containers.media  containers.bits  containers.codecs
 1  containers.boxes  containers.sample_entries  containers.fragments  containers.tracks  containers.mp4
 1  containers.ebml  containers.matroska_segment  containers.matroska_codecs  containers.matroska
-1  containers.reading
+1  containers.reading  playability
 2  throttle  accounts  access  videos  intake  digests  appends  uploads  cleanup
 2  housekeeping
 3  admission  resources  resources.errors  resources.representations  resources.bodies  resources.receptions
