@@ -12,7 +12,7 @@ ROOT = Path(streamer.__file__).parent
 LAYERS = """
 0  streamer  errors  clock  inputs
 0  protocol  protocol.ranges  protocol.conditional  protocol.disposition  protocol.forwarded
-0  protocol.multipart  protocol.sendfile  protocol.resumption  protocol.tus  protocol.draft
+0  protocol.multipart  protocol.sendfile  protocol.resumption  protocol.tus  protocol.draft  protocol.captions
 1  config  logs  database  models  migrations  passwords  tokens
 1  storage  storage.locks  storage.slices  storage.space  storage.local
 1  containers  containers.signatures  containers.media  containers.bits  containers.codecs
