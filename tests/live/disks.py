@@ -23,13 +23,20 @@ def _mount(*command: str) -> bool:
 @contextmanager
 def data_on_disk(mount_point: Path, size: int, template: Template) -> Iterator[Path]:
     """A data folder on a disk of its own of so many bytes, with an account in it."""
+    with small_disk(mount_point, size):
+        shutil.copytree(template.data, mount_point / "data")
+        yield mount_point / "data"
+
+
+@contextmanager
+def small_disk(mount_point: Path, size: int) -> Iterator[None]:
+    """A disk of so many bytes."""
     mount_point.mkdir()
     options = f"size={size},mode=700,uid={os.geteuid()}"
     mounted = _mount("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(mount_point))
     require(mounted, NEEDED)
     try:
-        shutil.copytree(template.data, mount_point / "data")
-        yield mount_point / "data"
+        yield
     finally:
         assert _mount("umount", "--lazy", str(mount_point))
 

@@ -1,0 +1,50 @@
+"""The filters that turn the pictures of a file into pictures to look at."""
+
+from streamer.containers.media import VideoTrack
+from streamer.ffmpeg.tools import Tools
+
+_TRANSFER = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+_HD_HEIGHT = 720
+
+
+def fit(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The size of a picture of the same aspect whose longer side is at most ``longest``; never larger."""
+    scale = min(1, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def show(tools: Tools, video: VideoTrack, width: int, height: int) -> list[str]:
+    """Scale to a size in square pixels, and to the dynamic range of ordinary screens.
+
+    ffmpeg itself puts the rotation in front of this, so sizes are those of the upright picture.
+    """
+    transfer = _TRANSFER.get(video.dynamic_range or "")
+    if transfer and tools.filters >= {"zscale", "tonemap"}:
+        return [*_tone_map(transfer, width, height), "setsar=1"]
+    return [f"scale={width}:{height}", "setsar=1"]
+
+
+def _tone_map(transfer: str, width: int, height: int) -> list[str]:
+    """From HDR to BT.709: scaled first, because the rest is done in floating point.
+
+    What the file says about its colours is said again, since a bitstream without it would end the
+    work: zscale knows no way from "unspecified". 100 nits are the white of ordinary screens.
+    """
+    return [
+        f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc",
+        f"zscale=w={width}:h={height}:p=bt709:t=linear:m=gbr:npl=100",
+        "format=gbrpf32le",
+        "tonemap=hable:desat=0",
+        "zscale=t=bt709:m=bt709:r=limited",
+        "format=yuv420p",
+    ]
+
+
+def for_jpeg(video: VideoTrack | None = None) -> list[str]:
+    """The colours as JFIF has them: BT.601 in full range.
+
+    Players take what is not tagged and is of high definition for BT.709; ffmpeg would not.
+    """
+    untagged = video is not None and video.dynamic_range is None and video.height >= _HD_HEIGHT
+    matrix = "in_color_matrix=bt709:" if untagged else ""
+    return [f"scale={matrix}out_color_matrix=bt601:out_range=pc", "format=yuvj420p"]

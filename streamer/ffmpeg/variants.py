@@ -1,0 +1,198 @@
+"""What is made of a film that browsers do not play: an MP4 that they do, and captions as WebVTT."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from streamer.containers import mp4
+from streamer.containers.media import AudioTrack, Media, Source, TextTrack, VideoTrack, chosen
+from streamer.errors import FfmpegFailed, MediaUnreadable
+from streamer.ffmpeg import filters
+from streamer.ffmpeg.work import Work, run
+
+Remedy = Literal["faststart", "remux", "audio", "transcode"]
+
+LONGEST_SIDE = 1920
+MOST_FRAMES = 60  # per second
+KEYFRAME_SECONDS = 2
+
+_CRF = 22
+_BITS_PER_PIXEL = 0.13  # at most: 8 Mbit/s for 1080p at 30 frames a second
+_LEAST_RATE, _MOST_RATE = 500_000, 12_000_000  # bits per second
+_AUDIO_RATE = 160_000
+_SAMPLE_RATE = 48_000
+
+_LEAST_BIT_RATE = 250_000  # of a file that does not tell its duration
+_COPY_CPU_SECONDS, _COPY_BYTES_PER_CPU_SECOND = 120, 4 * 2**20
+_CPU_SECONDS_PER_SECOND = 60  # of 4K in HDR on a small box
+_MOST_CPU_SECONDS = 7 * 24 * 3600
+_HEAD_BYTES = 2 * 2**20  # of an MP4, before anything is in it
+
+_CUT_SHARE, _CUT_SECONDS = 0.02, 1.0
+_CAPTIONS_BYTES = 16 * 2**20
+TEXT_CODECS = frozenset({"mov_text", "webvtt", "subrip", "ass", "ssa", "text"})
+"""The text tracks that captions can be made of, by their names in ffmpeg."""
+
+_SILENCE = (
+    *("-map_metadata", "-1", "-map_metadata:s", "-1", "-map_chapters", "-1"),
+    *("-fflags", "+bitexact", "-flags", "+bitexact"),
+)
+
+
+def make(work: Work, remedy: Remedy) -> Path:
+    """Make an MP4 that browsers play: its video and audio track, index first, nothing else.
+
+    ``faststart`` and ``remux`` copy both tracks, ``audio`` makes the audio AAC in stereo. ``transcode``
+    makes H.264 of the video as well: High profile in 4:2:0 and 8 bits, at most 1920 pixels wide and high,
+    upright, in square pixels, progressive, in the dynamic range of ordinary screens, at most 60 frames a
+    second, with a key frame every 2 seconds.
+
+    What ffmpeg has left is read again before it is returned. Raises FfmpegFailed, also where ffmpeg
+    lacks an encoder (``encoder_missing``), there is nothing to play (``no_tracks``) or the
+    result is shorter than the original (``cut_short``) or cannot be read (``result_unreadable``); Stopped.
+    """
+    video, audio = chosen(work.media.video), chosen(work.media.audio)
+    if video is None and audio is None:
+        raise FfmpegFailed("no_tracks", "the file has neither video nor audio")
+    path = work.folder / "web.mp4"
+    size = work.path.stat().st_size
+    duration = _duration(work.media, size)
+    arguments = work.input("-threads", str(work.threads))
+    if video is not None:
+        arguments += ["-map", f"0:{video.number}", *_video_coding(work, video, remedy)]
+    if audio is not None:
+        arguments += ["-map", f"0:{audio.number}", *_audio_coding(work, audio, remedy)]
+    run(
+        work,
+        [*arguments, *_SILENCE, "-strict", "experimental", "-movflags", "+faststart", "-f", "mp4", path.name],
+        cpu_seconds=_cpu_seconds(remedy, duration, size),
+        file_bytes=estimate_bytes(work.media, remedy, size),
+        on_progress=lambda seconds: work.on_progress(min(1.0, seconds / duration)),
+    )
+    _check(path, work.media, video, audio)
+    return path
+
+
+def estimate_bytes(media: Media, remedy: Remedy, size: int) -> int:
+    """At most how many bytes ``make`` writes for an original of this size.
+
+    It is the space to reserve, and ffmpeg is ended when it wants more.
+    """
+    seconds = _duration(media, size)
+    video, audio = chosen(media.video), chosen(media.audio)
+    bits = _AUDIO_RATE * seconds if audio else 0.0
+    if remedy == "transcode" and video is not None:
+        bits += _most_rate(video) * (seconds + 2)  # the buffer of the rate control
+    else:
+        bits += 8 * size
+    return int(bits / 8 * 1.1) + _HEAD_BYTES
+
+
+def extract_captions(work: Work, track: TextTrack) -> Path:
+    """Make a WebVTT file of a text track.
+
+    Raises FfmpegFailed, for tracks of pictures with the code ``not_text``; Stopped.
+    """
+    if track.name not in TEXT_CODECS:
+        raise FfmpegFailed("not_text", f"captions of the kind {track.name} are no text")
+    path = work.folder / f"captions-{track.number}.vtt"
+    size = work.path.stat().st_size
+    output = ["-map", f"0:{track.number}", "-c:s", "webvtt", *_SILENCE, "-f", "webvtt", path.name]
+    cpu_seconds = _cpu_seconds("remux", 0.0, size)
+    run(work, [*work.input(), *output], cpu_seconds=cpu_seconds, file_bytes=_CAPTIONS_BYTES)
+    if not path.is_file() or not path.read_bytes().startswith(b"WEBVTT"):
+        raise FfmpegFailed("result_unreadable", "ffmpeg wrote no captions")
+    return path
+
+
+def _video_coding(work: Work, video: VideoTrack, remedy: Remedy) -> list[str]:
+    if remedy != "transcode":
+        # Apple's players take HEVC only by this name, which keeps its parameter sets out of the stream.
+        return ["-c:v", "copy", *(["-tag:v", "hvc1"] if video.name == "hevc" else [])]
+    if "libx264" not in work.tools.encoders:
+        raise FfmpegFailed("encoder_missing", "this ffmpeg has no libx264, which makes H.264")
+    rate = _most_rate(video)
+    quality = ["-preset", "veryfast", "-crf", str(_CRF), "-maxrate", str(rate), "-bufsize", str(2 * rate)]
+    keyframes = ["-force_key_frames", f"expr:gte(t,n_forced*{KEYFRAME_SECONDS})"]
+    return [
+        *("-vf", ",".join(_pictures(work, video)), "-fps_mode", "vfr"),
+        *("-c:v", "libx264", "-profile:v", "high", *quality, *keyframes, "-threads:v", str(work.threads)),
+    ]
+
+
+def _pictures(work: Work, video: VideoTrack) -> list[str]:
+    """The filters of a transcoding; those that take pictures away come first."""
+    width, height = _even(video)
+    chain = [
+        # Even drops keep the rhythm of 90 or 120 frames a second, which a filter for 60 would lose.
+        f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,1/{MOST_FRAMES + 1})",
+        *filters.show(work.tools, video, width, height),
+        "format=yuv420p",
+    ]
+    if video.is_interlaced is not False and "bwdif" in work.tools.filters:
+        chain.insert(0, "bwdif=mode=send_frame:deint=interlaced")  # touches only frames that say they are
+    return chain
+
+
+def _even(video: VideoTrack) -> tuple[int, int]:
+    """The size in pixels, of which 4:2:0 has an even number in either direction."""
+    width, height = filters.fit(video.width, video.height, LONGEST_SIDE)
+    return max(2, width - width % 2), max(2, height - height % 2)
+
+
+def _audio_coding(work: Work, audio: AudioTrack, remedy: Remedy) -> list[str]:
+    fits = (
+        audio.codec == "mp4a.40.2" and (audio.channels or 9) <= 2 and (audio.sample_rate or 0) <= _SAMPLE_RATE
+    )
+    if remedy in ("faststart", "remux") or (remedy == "transcode" and fits):
+        return ["-c:a", "copy"]
+    if "aac" not in work.tools.encoders:
+        raise FfmpegFailed("encoder_missing", "this ffmpeg has no encoder for AAC")
+    shape = ["-ac", str(min(audio.channels or 2, 2)), "-ar", str(_SAMPLE_RATE)]
+    return ["-af", "aresample=async=1", "-c:a", "aac", "-b:a", str(_AUDIO_RATE), *shape]
+
+
+def _most_rate(video: VideoTrack) -> int:
+    """The bits per second that the video of a transcoding may have."""
+    width, height = _even(video)
+    rate = width * height * min(video.frame_rate or MOST_FRAMES, MOST_FRAMES) * _BITS_PER_PIXEL
+    return int(min(max(rate, _LEAST_RATE), _MOST_RATE))
+
+
+def _duration(media: Media, size: int) -> float:
+    """In seconds; the longest that it may well be where that is not told."""
+    return media.duration or max(1.0, size * 8 / _LEAST_BIT_RATE)
+
+
+def _cpu_seconds(remedy: Remedy, duration: float, size: int) -> int:
+    seconds = _COPY_CPU_SECONDS + size / _COPY_BYTES_PER_CPU_SECOND
+    if remedy == "audio":
+        seconds += duration
+    if remedy == "transcode":
+        seconds += duration * _CPU_SECONDS_PER_SECOND
+    return int(min(seconds, _MOST_CPU_SECONDS))
+
+
+def _check(path: Path, original: Media, video: VideoTrack | None, audio: AudioTrack | None) -> None:
+    """Raise FfmpegFailed unless a result is whole: of a file that breaks off ffmpeg makes what it can."""
+    try:
+        result = _read(path)
+    except (OSError, MediaUnreadable) as error:
+        why = error.strerror if isinstance(error, OSError) else error  # without the path
+        raise FfmpegFailed("result_unreadable", f"what ffmpeg has made cannot be read: {why}") from error
+    if len(result.video) != (video is not None) or len(result.audio) != (audio is not None):
+        raise FfmpegFailed("result_unreadable", "what ffmpeg has made lacks a track")
+    known = [track.duration for track in (video, audio) if track is not None and track.duration]
+    # the whole film may be longer than its tracks, by captions that stay
+    wanted = max(known, default=original.duration or 0.0)
+    made = result.duration or 0.0
+    if made < wanted * (1 - _CUT_SHARE) - _CUT_SECONDS:
+        detail = f"the result ends after {made:.1f} seconds, the original after {wanted:.1f}"
+        raise FfmpegFailed("cut_short", detail)
+
+
+def _read(path: Path) -> Media:
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        size = os.fstat(descriptor).st_size
+        return mp4.read_media(Source(lambda count, at: os.pread(descriptor, count, at), size))

@@ -1,0 +1,1 @@
+"""What ffmpeg is asked to do, and the fence around it."""

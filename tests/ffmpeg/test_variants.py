@@ -1,0 +1,424 @@
+"""What is made for browsers, by ffmpeg, and asked about by ffprobe."""
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.containers.media import AudioTrack, Media, TextTrack, VideoTrack
+from streamer.errors import FfmpegFailed, Stopped
+from streamer.ffmpeg import variants
+from streamer.ffmpeg.tools import Tools
+from streamer.ffmpeg.variants import Remedy, estimate_bytes, extract_captions, make
+from streamer.ffmpeg.work import Work
+from streamer.playability import judge
+from tests.containers import ffprobe
+from tests.ffmpeg import clips
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+PICTURE = "testsrc2=s=160x120:r=10:d=2"
+SOUND = "sine=r=44100:d=2"
+REMEDIES: tuple[Remedy, ...] = ("faststart", "remux", "audio", "transcode")
+
+
+@pytest.fixture(params=["on PATH", "packaged"])
+def each_tools(request: pytest.FixtureRequest) -> Tools:
+    return clips.tools() if request.param == "on PATH" else clips.packaged_tools()
+
+
+def streams(path: Path) -> dict[str, Any]:
+    """The streams of a file by kind, and not two of a kind."""
+    found = ffprobe.probe(path)["streams"]
+    kinds = [stream["codec_type"] for stream in found]
+    assert len(kinds) == len(set(kinds)), kinds
+    return dict(zip(kinds, found, strict=True))
+
+
+def assert_plays(path: Path, work: Work) -> None:
+    """That it is whole, has its index first, and can be decoded without a complaint."""
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert len(data) <= estimate_bytes(work.media, "transcode", work.path.stat().st_size)
+    command = [work.tools.ffmpeg, "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(ffprobe.probe(path)["format"]["duration"]) == pytest.approx(work.media.duration, abs=0.3)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_each_remedy_makes_a_whole_mp4(tmp_path: Path, each_tools: Tools, remedy: Remedy) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE, *clips.H264, *clips.AAC, sound=SOUND)
+    heard: list[float] = []
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    path = make(dataclasses.replace(work, on_progress=heard.append), remedy)
+    assert_plays(path, work)
+    assert {kind: stream["codec_name"] for kind, stream in streams(path).items()} == {
+        "video": "h264",
+        "audio": "aac",
+    }
+    assert all(0 <= fraction <= 1 for fraction in heard)
+    assert [path.name for path in work.folder.iterdir()] == ["web.mp4"]
+
+
+@pytest.mark.parametrize("remedy", ["faststart", "audio"])
+def test_copied_video_is_the_same_and_still_turned(tmp_path: Path, each_tools: Tools, remedy: Remedy) -> None:
+    clip = clips.turn(clips.film(tmp_path / "clip.mp4", clips.QUADRANTS), 90)
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), remedy)
+    assert ffprobe.rotation(streams(path)["video"]) == 90
+    assert _hash(path) == _hash(clip)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "wanted"),
+    [(90, [BLUE, RED, WHITE, GREEN]), (180, [WHITE, BLUE, GREEN, RED]), (270, [GREEN, WHITE, RED, BLUE])],
+)
+def test_transcoded_video_is_turned_already(tmp_path: Path, degrees: int, wanted: list[clips.Colour]) -> None:
+    clip = clips.turn(clips.film(tmp_path / "clip.mp4", clips.QUADRANTS), degrees)
+    path = make(clips.work_on(clip, tmp_path), "transcode")
+    assert ffprobe.rotation(streams(path)["video"]) == 0
+    assert all(clips.are_near(*pair, most=30) for pair in zip(clips.colours(path), wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("graph", "size"),
+    [
+        ("testsrc=s=63x47:r=10:d=1", (62, 46)),
+        ("testsrc=s=1x1:r=10:d=1", (2, 2)),
+        ("testsrc2=s=180x144:r=10:d=1,setsar=64/45", (256, 144)),
+        ("testsrc2=s=2400x1200:r=5:d=0.4", (1920, 960)),
+        ("testsrc2=s=600x2400:r=5:d=0.4", (480, 1920)),
+    ],
+)
+def test_transcoded_video_is_even_and_no_larger_than_full_hd(
+    tmp_path: Path, graph: str, size: tuple[int, int]
+) -> None:
+    ffv1 = ["-c:v", "ffv1", "-pix_fmt", "yuv444p"]
+    clip = clips.film(tmp_path / "clip.mkv", graph, *ffv1)
+    video = streams(make(clips.work_on(clip, tmp_path), "transcode"))["video"]
+    assert (video["width"], video["height"]) == size
+    assert video.get("sample_aspect_ratio", "1:1") == "1:1"
+    assert (video["pix_fmt"], video["profile"]) == ("yuv420p", "High")
+
+
+def test_transcoded_video_has_a_keyframe_every_two_seconds(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", "testsrc2=s=64x48:r=10:d=7", "-c:v", "mpeg4", "-g", "300")
+    path = make(clips.work_on(clip, tmp_path), "transcode")
+    assert ffprobe.keyframes(path) == pytest.approx([0, 2, 4, 6])
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(25, 25), (50, 50), (60, 60), (90, 45), (120, 60), (240, 60)])
+def test_transcoded_video_has_at_most_60_frames_a_second(tmp_path: Path, rate: int, wanted: int) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", f"testsrc2=s=64x48:r={rate}:d=1", "-c:v", "mpeg4")
+    path = make(clips.work_on(clip, tmp_path), "transcode")
+    assert int(streams(path)["video"]["nb_frames"]) == pytest.approx(wanted, abs=1)
+
+
+def test_variable_frame_rate_stays_variable(tmp_path: Path, each_tools: Tools) -> None:
+    graph = "testsrc2=s=64x48:r=30:d=4,select='lt(t,1)+not(mod(n,15))'"
+    clip = clips.film(tmp_path / "clip.mkv", graph, "-fps_mode", "vfr", "-c:v", "mpeg4")
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    path = make(work, "transcode")
+    assert_plays(path, work)
+    assert int(streams(path)["video"]["nb_frames"]) == pytest.approx(36, abs=1)
+
+
+def test_film_of_one_frame_is_transcoded(tmp_path: Path, each_tools: Tools) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", "testsrc2=s=160x120:r=25:d=0.04", "-c:v", "mpeg4")
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), "transcode")
+    assert streams(path)["video"]["nb_frames"] == "1"
+
+
+def test_interlaced_film_becomes_progressive(tmp_path: Path, each_tools: Tools) -> None:
+    # a bar that is elsewhere in the other field, which shows as a comb
+    graph = (
+        "color=black:s=160x120:r=50:d=2[black];color=white:s=40x120:r=50:d=2[bar];"
+        "[black][bar]overlay=x='mod(n*8,120)',interlace"
+    )
+    mpeg2 = ["-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ilme+ildct"]
+    clip = clips.film(tmp_path / "clip.ts", graph, *mpeg2)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    assert work.media.video[0].is_interlaced
+    path = make(work, "transcode")
+    assert_plays(path, work)
+    assert streams(path)["video"]["field_order"] == "progressive"
+    assert _combing(path) < _combing(clip) / 4
+
+
+def test_hdr_becomes_sdr(tmp_path: Path, each_tools: Tools) -> None:
+    transfer = "arib-std-b67"
+    tags = ["-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc", "-tag:v", "hvc1"]
+    parameters = f"log-level=error:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    hevc = ["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params", parameters]
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE, *hevc, *tags)
+    video = streams(make(clips.work_on(clip, tmp_path, with_tools=each_tools), "transcode"))["video"]
+    assert (video["pix_fmt"], video["color_transfer"], video["color_space"]) == ("yuv420p", "bt709", "bt709")
+
+
+def test_hevc_is_copied_under_the_name_that_all_players_take(tmp_path: Path, each_tools: Tools) -> None:
+    hevc = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"]
+    clip = clips.film(tmp_path / "clip.mkv", PICTURE, *hevc)
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), "remux")
+    assert streams(path)["video"]["codec_tag_string"] == "hvc1"
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [
+        ("clip.mkv", clips.H264, clips.AAC),
+        ("clip.mkv", clips.H264, ("-c:a", "flac")),
+        ("clip.mkv", ("-c:v", "libvpx-vp9", "-deadline", "realtime"), ("-c:a", "libopus")),
+        ("clip.ts", (*clips.H264, "-bf", "2"), clips.AAC),
+        ("clip.flv", clips.H264, clips.AAC),
+        ("clip.mov", clips.H264, clips.AAC),
+    ],
+)
+def test_tracks_are_moved_into_an_mp4(
+    tmp_path: Path, name: str, video: tuple[str, ...], audio: tuple[str, ...]
+) -> None:
+    clip = clips.film(tmp_path / name, PICTURE, *video, *audio, sound=SOUND)
+    work = clips.work_on(clip, tmp_path)
+    path = make(work, "remux")
+    assert_plays(path, work)
+    before, after = streams(clip), streams(path)
+    assert {kind: before[kind]["codec_name"] for kind in before} == {
+        kind: after[kind]["codec_name"] for kind in after
+    }
+
+
+def test_video_out_of_avi_is_shown_in_the_right_order(tmp_path: Path, each_tools: Tools) -> None:
+    clip = clips.film(tmp_path / "clip.avi", PICTURE, *clips.H264, "-bf", "2", *clips.AAC, sound=SOUND)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    verdict = judge(work.container.mime_type, work.media)
+    assert verdict is not None
+    path = make(work, verdict.remedy)
+    assert_plays(path, work)
+    pairs = zip(clips.colours(path, 1), clips.colours(clip, 1), strict=True)
+    assert all(clips.are_near(*pair, most=30) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("audio", "remedy", "wanted"),
+    [
+        (["-c:a", "ac3", "-ac", "6"], "audio", ("aac", 2, "48000")),
+        (["-c:a", "pcm_s16le", "-ar", "8000", "-ac", "1"], "audio", ("aac", 1, "48000")),
+        (["-c:a", "ac3", "-ac", "6"], "transcode", ("aac", 2, "48000")),
+        (["-c:a", "aac", "-ac", "2"], "transcode", ("aac", 2, "44100")),
+        (["-c:a", "aac", "-ac", "6"], "transcode", ("aac", 2, "48000")),
+    ],
+)
+def test_audio_becomes_aac_where_it_is_something_else(
+    tmp_path: Path, audio: list[str], remedy: Remedy, wanted: tuple[str, int, str]
+) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", PICTURE, *clips.H264, *audio, sound=SOUND)
+    work = clips.work_on(clip, tmp_path)
+    path = make(work, remedy)
+    assert_plays(path, work)
+    found = streams(path)["audio"]
+    assert (found["codec_name"], found["channels"], found["sample_rate"]) == wanted
+
+
+def test_sound_that_begins_late_stays_late(tmp_path: Path) -> None:
+    inputs = ["-f", "lavfi", "-i", PICTURE, "-itsoffset", "0.8", "-f", "lavfi", "-i", "sine=d=1.2"]
+    clip = ffprobe.make(tmp_path / "clip.mkv", *inputs, *clips.H264, "-c:a", "pcm_s16le")
+    path = make(clips.work_on(clip, tmp_path), "audio")
+    command = [
+        str(ffprobe.FFMPEG),
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-af",
+        "aresample=8000:async=1:first_pts=0",
+    ]
+    command += ["-f", "u8", "-ac", "1", "-"]
+    samples = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    first = next(at for at, sample in enumerate(samples) if abs(sample - 128) > 8)
+    assert first / 8000 == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_default_tracks_are_taken_and_nothing_else(tmp_path: Path, remedy: Remedy) -> None:
+    captions = tmp_path / "captions.srt"
+    captions.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
+    notes = tmp_path / "notes.txt"
+    notes.write_text(";FFMETADATA1\ntitle=secret\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=secret\n")
+    inputs = [*ffprobe.pictures("64x48", "10"), *ffprobe.pictures("160x120", "10")]
+    inputs += [*ffprobe.sound(), *ffprobe.sound(channels=2), "-i", str(captions), "-i", str(notes)]
+    maps = [word for number in range(5) for word in ("-map", str(number))]
+    dispositions = ["-disposition:v:1", "default", "-disposition:a:1", "default"]
+    dispositions += ["-disposition:v:0", "0", "-disposition:a:0", "0", "-attach", str(notes)]
+    dispositions += ["-metadata:s:t", "mimetype=text/plain", "-map_metadata", "5"]
+    titles = ["-metadata:s:v", "title=secret", "-metadata:s:a", "title=secret"]
+    clip = ffprobe.make(
+        tmp_path / "clip.mkv", *inputs, *maps, *clips.H264, *clips.AAC, "-c:s", "srt", *dispositions, *titles
+    )
+    path = make(clips.work_on(clip, tmp_path), remedy)
+    found = streams(path)
+    assert found.keys() == {"video", "audio"}
+    assert (found["video"]["width"], found["audio"]["channels"]) == (160, 2)
+    assert b"secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_sound_alone_is_enough(tmp_path: Path, remedy: Remedy) -> None:
+    clip = ffprobe.make(tmp_path / "clip.mp4", *ffprobe.sound(), *clips.AAC)
+    assert streams(make(clips.work_on(clip, tmp_path), remedy)).keys() == {"audio"}
+
+
+def test_file_without_tracks_makes_nothing(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE)
+    with pytest.raises(FfmpegFailed) as caught:
+        make(clips.work_on(clip, tmp_path, Media(duration=2)), "remux")
+    assert caught.value.code == "no_tracks"
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_film_that_breaks_off_is_not_made(tmp_path: Path, remedy: Remedy) -> None:
+    graph = "testsrc2=s=160x120:r=10:d=12"
+    clip = clips.film(tmp_path / "clip.mp4", graph, *clips.H264, "-movflags", "faststart", "-g", "5")
+    media = clips.media_of(clip, tmp_path)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(FfmpegFailed) as caught:
+        make(clips.work_on(clip, tmp_path, media), remedy)
+    assert caught.value.code in {"cut_short", "ffmpeg_failed"}
+
+
+@pytest.mark.parametrize("does", ["", "open('web.mp4', 'w')", "open('web.mp4', 'w').write('x' * 99)"])
+def test_result_that_is_no_film_is_refused(tmp_path: Path, does: str) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE)
+    work = dataclasses.replace(clips.work_on(clip, tmp_path), tools=clips.mute_tools(tmp_path, does))
+    with pytest.raises(FfmpegFailed) as caught:
+        make(work, "remux")
+    assert caught.value.code == "result_unreadable"
+
+
+def test_result_without_the_sound_is_refused(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE, *clips.H264, *clips.AAC, sound=SOUND)
+    silent = clips.film(tmp_path / "silent.mp4", PICTURE)
+    does = f"open('web.mp4', 'wb').write(bytes.fromhex({silent.read_bytes().hex()!r}))"
+    work = dataclasses.replace(clips.work_on(clip, tmp_path), tools=clips.mute_tools(tmp_path, does))
+    with pytest.raises(FfmpegFailed) as caught:
+        make(work, "remux")
+    assert caught.value.code == "result_unreadable"
+
+
+@pytest.mark.parametrize("does", ["", "open('captions-0.vtt', 'w').write('nothing')"])
+def test_result_that_is_no_captions_is_refused(tmp_path: Path, does: str) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE)
+    work = dataclasses.replace(clips.work_on(clip, tmp_path), tools=clips.mute_tools(tmp_path, does))
+    with pytest.raises(FfmpegFailed) as caught:
+        extract_captions(work, TextTrack(number=0, name="subrip"))
+    assert caught.value.code == "result_unreadable"
+
+
+@pytest.mark.parametrize(("remedy", "missing"), [("transcode", "libx264"), ("audio", "aac")])
+def test_without_its_encoder_nothing_is_made(tmp_path: Path, remedy: Remedy, missing: str) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", PICTURE, *clips.H264, "-c:a", "flac", sound=SOUND)
+    work = clips.work_on(clip, tmp_path)
+    tools = dataclasses.replace(work.tools, encoders=work.tools.encoders - {missing})
+    with pytest.raises(FfmpegFailed) as caught:
+        make(dataclasses.replace(work, tools=tools), remedy)
+    assert (caught.value.code, list(work.folder.iterdir())) == ("encoder_missing", [])
+
+
+def test_work_that_nobody_wants_any_more_is_stopped(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", PICTURE)
+    with pytest.raises(Stopped):
+        make(dataclasses.replace(clips.work_on(clip, tmp_path), should_stop=lambda: True), "transcode")
+
+
+def test_transcoding_of_noise_stays_within_its_estimate(tmp_path: Path) -> None:
+    graph = "nullsrc=s=320x240:r=30:d=4,noise=alls=100:allf=t+u"
+    clip = clips.film(tmp_path / "clip.mp4", graph, *clips.H264, "-qp", "40")
+    work = clips.work_on(clip, tmp_path)
+    path = make(work, "transcode")
+    assert path.stat().st_size <= estimate_bytes(work.media, "transcode", clip.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("media", "remedy", "size", "least", "most"),
+    [
+        (Media(duration=10, video=(VideoTrack(number=0, name="h264", codec=None, width=640, height=480),)),
+         "remux", 10**8, 10**8, 1.2 * 10**8),
+        (Media(duration=3600, audio=(AudioTrack(number=0, name="flac", codec=None),)),
+         "audio", 10**6, 7 * 10**7, 10**8),
+        (Media(duration=600, video=(VideoTrack(number=0, name="av1", codec=None, width=7680, height=4320),)),
+         "transcode", 10**6, 10**8, 1.2 * 10**9),
+        (Media(duration=None, video=(VideoTrack(number=0, name="vp8", codec=None, width=64, height=48),)),
+         "transcode", 10**7, 10**7, 4 * 10**7),
+    ],
+)  # fmt: skip
+def test_estimate_is_of_the_right_order(
+    media: Media, remedy: Remedy, size: int, least: float, most: float
+) -> None:
+    assert least <= estimate_bytes(media, remedy, size) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "track"),
+    [("clip.mkv", "srt", "subrip"), ("clip.mkv", "ass", "ass"), ("clip.mkv", "webvtt", "webvtt"),
+     ("clip.webm", "webvtt", "webvtt"), ("clip.mp4", "mov_text", "mov_text")],
+)  # fmt: skip
+def test_captions_come_out_as_webvtt(
+    tmp_path: Path, each_tools: Tools, name: str, codec: str, track: str
+) -> None:
+    captions = tmp_path / "captions.srt"
+    captions.write_text("1\n00:00:00,500 --> 00:00:01,500\n<i>Grüße</i> & mehr\n", encoding="utf-8")
+    picture = ["-c:v", "libvpx", "-deadline", "realtime"] if name.endswith("webm") else clips.H264
+    inputs = ["-f", "lavfi", "-i", PICTURE, "-i", str(captions)]
+    clip = ffprobe.make(tmp_path / name, *inputs, *picture, "-c:s", codec)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    [text] = work.media.text
+    assert text.name == track
+    made = extract_captions(work, text).read_text(encoding="utf-8")
+    assert made.startswith("WEBVTT\n")
+    assert "00:00.500 --> 00:01.500\n" in made
+    assert "Grüße" in made
+
+
+def test_captions_of_the_second_track_are_of_the_second_track(tmp_path: Path) -> None:
+    inputs = ["-f", "lavfi", "-i", PICTURE]
+    for word in ("one", "two"):
+        (tmp_path / word).write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{word}\n")
+        inputs += ["-f", "srt", "-i", str(tmp_path / word)]
+    maps = ["-map", "0", "-map", "1", "-map", "2", *clips.H264, "-c:s", "srt"]
+    work = clips.work_on(ffprobe.make(tmp_path / "clip.mkv", *inputs, *maps), tmp_path)
+    paths = [extract_captions(work, text) for text in work.media.text]
+    assert [path.read_text().split("\n")[3] for path in paths] == ["one", "two"]
+
+
+def test_captions_that_are_pictures_are_refused(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", PICTURE)
+    with pytest.raises(FfmpegFailed) as caught:
+        extract_captions(clips.work_on(clip, tmp_path), TextTrack(number=0, name="dvd_subtitle"))
+    assert caught.value.code == "not_text"
+
+
+def test_captions_of_a_track_that_is_not_there_are_not_made(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", PICTURE)
+    with pytest.raises(FfmpegFailed):
+        extract_captions(clips.work_on(clip, tmp_path), TextTrack(number=7, name="subrip"))
+
+
+def test_variants_name_the_text_that_they_can_make_captions_of() -> None:
+    assert {"mov_text", "webvtt", "subrip", "ass"} <= variants.TEXT_CODECS
+
+
+def _hash(path: Path) -> bytes:
+    """Of the packets of the video."""
+    command = [str(ffprobe.FFMPEG), "-v", "error", "-i", str(path), "-map", "0:v", "-c", "copy"]
+    command += ["-f", "streamhash", "-"]
+    return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+
+
+def _combing(path: Path) -> float:
+    """How much neighbouring lines differ more than lines of the same field do."""
+    width, height, pixels = clips.rgb(path, 1)
+    rows = [pixels[at : at + 3 * width : 3] for at in range(0, 3 * width * height, 3 * width)]
+    return sum(
+        abs(here - below) - abs(here - further)
+        for row, lower, lowest in zip(rows, rows[1:], rows[2:], strict=False)
+        for here, below, further in zip(row, lower, lowest, strict=True)
+    ) / (width * height)
