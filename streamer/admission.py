@@ -70,8 +70,8 @@ class Reception(Protocol):
 class BodyRule(Protocol):
     """What one method of a resource takes. ``bodies`` of the resource maps methods to their rules.
 
-    A rule for large bodies has ``begin(head, claims, **params)`` as well, which gives a ``Reception``;
-    ``params`` are those of the path.
+    A rule for large bodies has ``begin(head, claims, **params)`` as well, which gives a ``Reception``, or
+    None where the body is small after all; ``params`` are those of the path.
     """
 
     def check(self, head: Head) -> None:
@@ -120,7 +120,7 @@ class Admission:
         rule = _rule(resource, head)
         if rule is None or claims is None or not hasattr(rule, "begin"):
             return None
-        reception: Reception = rule.begin(head, claims, **params)
+        reception: Reception | None = rule.begin(head, claims, **params)
         return reception
 
     def _find(self, path: str) -> tuple[object, dict[str, str]]:

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
-from streamer import cleanup
+from streamer import cleanup, derived
 from streamer.admission import Admission
 from streamer.config import Config
 from streamer.database import open_database
+from streamer.ffmpeg.tools import find_tools
 from streamer.housekeeping import Housekeeping
 from streamer.intake import Intake
 from streamer.middleware import AccessLog, Admitted, CrossOrigin, MethodOverride, SafeHeaders, ValidHost
 from streamer.protocol import forwarded
 from streamer.protocol.sendfile import OFF
-from streamer.resources import auth, errors, media, system, uploads, videos
+from streamer.resources import auth, captions, errors, media, pictures, system, uploads, videos
 from streamer.resources.receptions import VideoBody
 from streamer.resources.representations import root_url
 from streamer.storage.local import LocalStorage, make_folder
@@ -37,7 +38,7 @@ def create_app(config: Config) -> "Application":
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
     # brings the entries of the folder to the disk
     storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    intake = Intake(database, storage, config)
+    intake = Intake(database, storage, config, find_tools(config.ffmpeg))
     try:
         cleanup.sweep(intake)
     finally:
@@ -47,9 +48,10 @@ def create_app(config: Config) -> "Application":
 
 def _routes(intake: Intake, access_tokens: AccessTokens) -> dict[str, object]:
     config, database, storage = intake.config, intake.database, intake.storage
+    sender = media.Sender(storage, config.sendfile)
     return {
         "/": system.Index(config),
-        "/health": system.Health(database, storage),
+        "/health": system.Health(database, storage, intake.tools),
         "/openapi.json": system.OpenApi(),
         "/api/auth/register": auth.Register(database, config),
         "/api/auth/login": auth.Login(database, config, access_tokens),
@@ -58,7 +60,18 @@ def _routes(intake: Intake, access_tokens: AccessTokens) -> dict[str, object]:
         "/api/auth/me": auth.Me(database, config, access_tokens, storage),
         "/api/videos": videos.Videos(database, config, VideoBody(intake)),
         "/api/videos/{video_id}": videos.VideoItem(database, config, storage),
-        "/api/videos/{video_id}/stream": media.Stream(database, storage, config.sendfile),
+        "/api/videos/{video_id}/stream": media.Stream(database, sender),
+        "/api/videos/{video_id}/poster": pictures.PosterChoice(intake),
+        "/api/videos/{video_id}/poster.jpg": pictures.Poster(database, sender),
+        "/api/videos/{video_id}/poster.svg": pictures.Placeholder(database),
+        "/api/videos/{video_id}/storyboard.jpg": pictures.Storyboard(database, sender, derived.TILES, "jpg"),
+        "/api/videos/{video_id}/storyboard.vtt": pictures.Storyboard(
+            database, sender, derived.STORYBOARD, "vtt"
+        ),
+        "/api/videos/{video_id}/captions": captions.CaptionsList(database, config),
+        "/api/videos/{video_id}/captions/{name}.vtt": captions.CaptionsFile(database, sender),
+        "/api/videos/{video_id}/captions/{name}": captions.CaptionsItem(intake),
+        "/api/videos/{video_id}/retry": videos.VideoRetry(intake),
         "/api/uploads": uploads.Uploads(intake),
         "/api/uploads/check": uploads.UploadCheck(intake),
         "/api/uploads/{upload_id}": uploads.UploadItem(intake),
@@ -72,6 +85,7 @@ class Application:
         self, config: Config, routes: dict[str, object], intake: Intake, access_tokens: AccessTokens
     ) -> None:
         self.config = config
+        self.intake = intake
         self.housekeeping = Housekeeping(intake)
         self.routes = routes
         router = falcon.routing.DefaultRouter()

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import peewee
 
-from streamer import clock, inputs, videos
+from streamer import clock, facts, inputs, planning, videos
+from streamer.containers.media import Media, Source
 from streamer.containers.signatures import HEAD_BYTES, Container, recognise
 from streamer.digests import Carried
 from streamer.errors import (
@@ -170,7 +171,7 @@ class Append:
         """The container of what has come, of which a part has none."""
         if self._container is None and self.upload.kind != PARTIAL:
             try:
-                self._container = container_of(self._staged.read_head(HEAD_BYTES))
+                self._container = container_of(self._staged.read_at(HEAD_BYTES, 0))
             except NotAVideo:
                 self._is_spoiled = True  # whatever comes, it will never be one
                 raise
@@ -270,10 +271,11 @@ class Append:
             raise InvalidInput(FieldError("video", "is empty"))
         container = self._recognise()
         assert container is not None  # only parts have none
+        media = facts.read(container.mime_type, Source(self._staged.read_at, self._staged.size))
         self._seal()
         self._staged.publish()
         try:
-            self.video = self._commit(container)
+            self.video = self._commit(container, media)
         except BaseException:
             # only the database knows whether it was committed
             self.video = self._committed()
@@ -281,7 +283,7 @@ class Append:
                 raise
         self._remember({"video": self.video, "offset": self.video.size, "length": self.video.size})
 
-    def _commit(self, container: Container) -> Video:
+    def _commit(self, container: Container, media: Media | None) -> Video:
         upload, database = self.upload, self._intake.database
         with database.atomic():
             video = videos.add(
@@ -294,8 +296,10 @@ class Append:
                 mime_type=container.mime_type,
                 size=self._staged.size,
                 sha256=self._digest.hexdigest() if self._digest else "",
+                media=media,
                 quota_bytes=self._intake.config.quota_bytes,
             )
+            planning.plan(database, video, self._intake.config, self._intake.tools)
             self._leave_trace(video)
             if self._parts:
                 Upload.delete().where(Upload.id.in_(self._parts)).execute(database)

@@ -6,11 +6,11 @@ from functools import partial
 
 from peewee import OperationalError, chunked
 
-from streamer import clock, uploads
+from streamer import clock, jobs, uploads
 from streamer.database import Database
 from streamer.errors import StreamerError
 from streamer.intake import DIRECT, FINAL, WHOLE, Intake
-from streamer.models import Orphan, Upload, Video
+from streamer.models import Derived, Orphan, Upload, Video
 from streamer.storage.local import INCOMING, LocalStorage
 
 logger = logging.getLogger("streamer")
@@ -34,6 +34,8 @@ def sweep(intake: Intake) -> None:
     remove_strays(intake.database, intake.storage)
     orphans = [row.file_path for row in Orphan.select().execute(intake.database)]
     remove_orphans(intake.database, intake.storage, orphans)
+    _try(intake.storage.sweep_scratch, "remove scratch folders")
+    _try(partial(jobs.give_back_lost, intake.database, intake.storage), "give lost jobs back")
 
 
 def _try(action: Callable[[], None], what: str) -> None:
@@ -90,15 +92,23 @@ def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterab
 def _remove_batch(database: Database, storage: LocalStorage, file_paths: Sequence[str]) -> None:
     # removed before the transaction: a slow disk must not keep others from writing
     gone = [file_path for file_path in file_paths if _is_gone(database, storage, file_path)]
-    of_videos = Video.select(Video.file_path).where(Video.file_path.in_(file_paths))
+    needed = [
+        table.select(table.file_path).where(table.file_path.in_(file_paths)) for table in (Video, Derived)
+    ]
     with database.atomic():
-        Orphan.delete().where(Orphan.file_path.in_(gone) | Orphan.file_path.in_(of_videos)).execute(database)
+        for done in (gone, *needed):  # one after the other, because each goes by the index
+            Orphan.delete().where(Orphan.file_path.in_(done)).execute(database)
 
 
 def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
-    """Remove an object, unless it has a video."""
-    belongs = Video.select().where(Video.file_path == file_path)
-    return _try_to_remove(storage, file_path, partial(belongs.exists, database))
+    """Remove an object, unless it is a video or made of one."""
+
+    def is_needed() -> bool:
+        return any(
+            table.select().where(table.file_path == file_path).exists(database) for table in (Video, Derived)
+        )
+
+    return _try_to_remove(storage, file_path, is_needed)
 
 
 def _try_to_remove(storage: LocalStorage, file_path: str, is_needed: Callable[[], bool]) -> bool:

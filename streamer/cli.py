@@ -7,19 +7,22 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FrameType
 
 import peewee
 
 import streamer
-from streamer import accounts, housekeeping, inputs, logs, server
+from streamer import accounts, cleanup, housekeeping, inputs, logs, server
 from streamer.app import DATABASE, create_app
 from streamer.config import Config, unknown_settings
 from streamer.database import open_database
 from streamer.errors import ConfigurationError, StreamerError, UsernameTaken
+from streamer.ffmpeg.tools import find_tools
 from streamer.intake import Intake
 from streamer.protocol.sendfile import OFF
 from streamer.storage.local import LocalStorage, make_folder
+from streamer.worker import Workers
 
 logger = logging.getLogger("streamer")
 
@@ -59,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
         "--port", help="the port to listen on, 0 for a free one (STREAMER_PORT, default: 8000)"
     )
     serve.set_defaults(run=_serve)
+
+    work = commands.add_parser(
+        "worker",
+        parents=[common],
+        help="make posters and variants, and nothing else; beside a server with STREAMER_WORKERS=0",
+    )
+    work.set_defaults(run=_work)
 
     clean = commands.add_parser(
         "cleanup",
@@ -103,12 +113,49 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
             config.host,
         )
     logger.info("serving the data folder %s at %s", config.data.resolve(), serving.address)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, serving.stop)
+    _tell_of_tools(app.intake)
+    workers = Workers(app.intake)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        workers.stop()
+        serving.stop(number, frame)
+
+    _on_signals(stop)
     print(f"streamer {streamer.__version__} is ready at {serving.address}", flush=True)
-    serving.run()
+    with workers.running(config.workers):
+        serving.run()
+    _on_signals(signal.SIG_IGN)  # it ends already, with the status that it should have
+    logger.info("stopped")
+    return 0
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it ends already, with the status that it should have
+        signal.signal(number, handler)
+
+
+def _tell_of_tools(intake: Intake) -> None:
+    tools = intake.tools
+    if tools is None:
+        logger.info("there is no ffmpeg: no posters are made, and nothing that browsers can play instead")
+    else:
+        logger.info("posters and variants are made by ffmpeg %s (%s)", tools.version, tools.ffmpeg)
+
+
+def _work(config: Config, options: argparse.Namespace) -> int:
+    logs.configure(config.log_format)
+    intake = _existing(config)
+    if intake.tools is None:
+        raise StreamerError("there is no ffmpeg: install one, or name it by STREAMER_FFMPEG")
+    _tell_of_tools(intake)
+    workers = Workers(intake)
+    _on_signals(lambda number, frame: workers.stop())
+    cleanup.sweep(intake)  # takes back what the last one did when it was killed
+    look_after = housekeeping.Housekeeping(intake)
+    print(f"streamer {streamer.__version__} works on {config.data.resolve()}", flush=True)
+    with workers.running(max(config.workers, 1)):
+        while not workers.wait(1):
+            look_after.tick()
     logger.info("stopped")
     return 0
 
@@ -144,7 +191,7 @@ def _existing(config: Config) -> Intake:
     if not path.exists():
         raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
     storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    return Intake(open_database(path), storage, config)
+    return Intake(open_database(path), storage, config, find_tools(config.ffmpeg))
 
 
 def _add_user(config: Config, options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ counts as not set. Other modules receive a ``Config`` and never read the
 environment themselves.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -24,6 +25,10 @@ def _port(text: str) -> int:
 
 def _threads(text: str) -> int:
     return _whole_number(text, "a whole number from 1 to 256", low=1, high=256)
+
+
+def _workers(text: str) -> int:
+    return _whole_number(text, "a whole number from 0 to 64", high=64)
 
 
 def _connections(text: str) -> int:
@@ -97,6 +102,12 @@ def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
         raise ValueError("on or off")
     return text == "on"
+
+
+def _automatic(text: str) -> bool:
+    if text not in {"auto", "off"}:
+        raise ValueError("auto or off")
+    return text == "auto"
 
 
 def _log_format(text: str) -> str:
@@ -192,6 +203,21 @@ class Config:
 
     upload_ttl: int = _setting(7 * 24 * 3600, _lifetime)
     """How long an unfinished upload is kept after its last byte, in seconds."""
+
+    ffmpeg: str = _setting("auto", str)
+    """The ffmpeg to use: ``auto`` looks for one, ``off`` does without, else its path or name."""
+
+    ffmpeg_threads: int = _setting(max(1, (os.cpu_count() or 1) // 2), _threads)
+    """How many threads each ffmpeg may use; half of the cores if it is not set."""
+
+    workers: int = _setting(1, _workers)
+    """How many videos ``streamer serve`` works on at once; 0 leaves them to ``streamer worker``."""
+
+    transcode: bool = _setting(True, _automatic)
+    """Whether videos that browsers cannot play get a variant that they can (``auto`` or ``off``)."""
+
+    storyboards: bool = _setting(True, _switch)
+    """Whether to make pictures for the preview of a position (``on`` or ``off``)."""
 
     cors_origins: tuple[str, ...] = _setting((), _origins)
     """The origins whose pages may call the API; ``*`` is every one."""

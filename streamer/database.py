@@ -28,6 +28,11 @@ class Database(peewee.SqliteDatabase):
         found: tuple[Any, ...] | None = connection.execute(sql, parameters).fetchone()
         return found
 
+    def rows(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """All rows of such a query."""
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        return connection.execute(sql, parameters).fetchall()
+
     def rollback(self) -> None:
         # a full disk makes SQLite roll back by itself; a second time would fail and hide why
         # Peewee's stubs leave this one without types

@@ -6,7 +6,7 @@ import time
 
 import peewee
 
-from streamer import cleanup, digests
+from streamer import cleanup, digests, facts, planning
 from streamer.intake import Intake
 
 logger = logging.getLogger("streamer")
@@ -46,6 +46,8 @@ class Housekeeping:
 
 
 def look_after(intake: Intake) -> None:
-    """Remove what nobody needs any more, and compute the digests that are missing."""
+    """Remove what nobody needs any more, and make up for what has not been looked into or planned yet."""
     cleanup.sweep(intake)
+    facts.read_missing(intake.database, intake.storage)
+    planning.plan_missing(intake.database, intake.config, intake.tools)
     digests.compute_missing(intake.database, intake.storage)

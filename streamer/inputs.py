@@ -18,6 +18,7 @@ Parser = Callable[[object], Any]
 MAX_TITLE = 200  # characters
 MAX_DESCRIPTION = 5000  # characters
 MAX_FILENAME = 255  # characters
+MAX_LABEL = 100  # characters
 MAX_ID = 2**63 - 1  # SQLite's largest integer
 MAX_PAGE = 1_000_000_000
 
@@ -86,6 +87,14 @@ def title(value: object) -> str:
     return given
 
 
+def label(value: object) -> str:
+    """What captions are called where one chooses between them, in Unicode normal form C."""
+    given = _printable(value, MAX_LABEL).strip()
+    if not given:
+        raise ValueError("must not be empty")
+    return given
+
+
 def description(value: object) -> str:
     """The description of a video: several lines, in Unicode normal form C."""
     return _printable(value, MAX_DESCRIPTION, allowed="\t\n\r").strip()
@@ -124,6 +133,14 @@ def byte_count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("must be a whole number of bytes from 1 on")
     return value
+
+
+def seconds(value: object, most: float) -> float:
+    """A position in a video in JSON, in seconds."""
+    # NaN is not between any two numbers
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"must be a number of seconds from 0 to {most}")
+    return float(value)
 
 
 def sha256(value: object) -> str:

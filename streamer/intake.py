@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from streamer import clock
+from streamer import clock, jobs
 from streamer.config import Config
 from streamer.database import Database
 from streamer.errors import BodyTooLarge, InsufficientStorage, NotAuthenticated, QuotaExceeded
-from streamer.models import Upload, User
+from streamer.ffmpeg.tools import Tools
+from streamer.models import Job, Upload, User
 from streamer.storage import space
 from streamer.storage.local import LocalStorage
 
@@ -42,6 +43,8 @@ class Intake:
     database: Database
     storage: LocalStorage
     config: Config
+    tools: Tools | None = None
+    """The ffmpeg that makes posters and variants, where there is one."""
 
 
 class Room(NamedTuple):
@@ -79,25 +82,55 @@ def room(intake: Intake, user_id: int, besides: Collection[str] = ()) -> Room:
     user = User.select(User.bytes_used).where(User.id == user_id).get_or_none(intake.database)
     if user is None:
         raise NotAuthenticated("the account has been deleted")
-    quota_used, outstanding = user.bytes_used, 0
-    for upload_id, owner_id, kind, reserved, offset, is_still in _unfinished(intake):
-        if upload_id in besides:
-            continue
-        quota_used += reserved if owner_id == user_id else 0
-        written = offset if is_still else intake.storage.staged_size(upload_id)
-        outstanding += max(0, reserved * _copies(kind) - written)
+    quota_used, outstanding = user.bytes_used, _promised_to_jobs(intake)
+    for promise in _promised_to_uploads(intake):
+        if promise.upload_id not in besides:
+            quota_used += promise.reserved if promise.owner_id == user_id else 0
+            outstanding += promise.outstanding
+    return Room(_free(intake, outstanding), quota_used)
+
+
+def reserve_for_job(intake: Intake, job: Job, size: int) -> None:
+    """Keep so many bytes free for a running job. Raises InsufficientStorage unless there are as many."""
+    with intake.database.atomic():
+        promised = _promised_to_jobs(intake, besides=job.id)
+        promised += sum(promise.outstanding for promise in _promised_to_uploads(intake))
+        available = _free(intake, promised)
+        if size > available:
+            raise InsufficientStorage(available)
+        jobs.reserve(intake.database, job, size)
+
+
+def _free(intake: Intake, outstanding: int) -> int:
     # asked last: what is written in between counts twice, and not never
     free = space.free_bytes(intake.config.data, intake.config.min_free_bytes)
-    return Room(max(0, free - outstanding), quota_used)
+    return max(0, free - outstanding)
 
 
-def _unfinished(intake: Intake) -> Iterator[tuple[str, int, str, int, int, bool]]:
-    """Id, owner, kind, promised bytes, offset, and whether that is all that has been written."""
+class _Promise(NamedTuple):
+    """What an unfinished upload will still write, and what it will be in the end, in bytes."""
+
+    upload_id: str
+    owner_id: int
+    reserved: int
+    outstanding: int
+
+
+def _promised_to_uploads(intake: Intake) -> Iterator[_Promise]:
     moment = clock.now() - timedelta(seconds=STILL_SECONDS)
     is_still = Upload.kind.in_(RESUMABLE) & (Upload.updated_at < moment)
     query = Upload.select(Upload.id, Upload.user, Upload.kind, Upload.reserved, Upload.offset, is_still)
-    found = query.where(Upload.video.is_null(), Upload.reserved > 0)
-    yield from found.tuples().execute(intake.database)
+    found = query.where(Upload.video.is_null(), Upload.reserved > 0).tuples().execute(intake.database)
+    for upload_id, owner_id, kind, reserved, offset, has_all_in_row in found:
+        written = offset if has_all_in_row else intake.storage.staged_size(upload_id)
+        yield _Promise(upload_id, owner_id, reserved, max(0, reserved * _copies(kind) - written))
+
+
+def _promised_to_jobs(intake: Intake, besides: int = 0) -> int:
+    """What jobs will still write, but for the one with this id."""
+    is_promised = (Job.state == jobs.RUNNING) & (Job.reserved > 0) & (Job.id != besides)
+    promises = Job.select(Job.reserved, Job.owner).where(is_promised).tuples().execute(intake.database)
+    return sum(max(0, reserved - intake.storage.scratch_size(owner)) for reserved, owner in promises)
 
 
 def _copies(kind: str) -> int:

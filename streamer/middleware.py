@@ -129,7 +129,7 @@ class CrossOrigin:
         "Upload-Expires, Upload-Length, Upload-Limit, Upload-Metadata, Upload-Offset, "
         "Video-Location, WWW-Authenticate, X-Request-Id"
     )
-    METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
+    METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     PREFLIGHT_SECONDS = "7200"  # the most that Chromium believes
 
     def __init__(self, origins: Collection[str]) -> None:

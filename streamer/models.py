@@ -88,6 +88,12 @@ class Video(peewee.Model):
     sha256 = peewee.TextField()
     """In hexadecimal; empty until it has been computed."""
     status = peewee.TextField()
+    media = peewee.TextField(null=True)
+    """What is in it, as JSON; NULL where nothing could be read."""
+    read_by = peewee.IntegerField(default=0)
+    """Which version of the readers has looked into it; 0 is none."""
+    planned_by = peewee.IntegerField(default=0)
+    """Which version of the plan its jobs are of; 0 is none."""
     created_at = UtcField()
     updated_at = UtcField()
 
@@ -138,8 +144,65 @@ class Upload(peewee.Model):
         return self.length is not None and self.offset == self.length
 
 
+class Derived(peewee.Model):
+    """A stored object that was made of a video, or given to it: a poster, a variant, captions.
+
+    ``kind`` says what it is, ``name`` which of them; ``facts`` is JSON, of which the kind knows the members.
+    """
+
+    id = peewee.AutoField()
+    video = peewee.ForeignKeyField(Video, on_delete="CASCADE")
+    kind = peewee.TextField()
+    name = peewee.TextField()
+    file_path = peewee.TextField(unique=True)
+    mime_type = peewee.TextField()
+    size = peewee.IntegerField()
+    facts = peewee.TextField(default="{}")
+    created_at = UtcField()
+
+    if TYPE_CHECKING:
+        video_id: int
+
+    class Meta:
+        table_name = "derived"
+
+
+class Job(peewee.Model):
+    """One step of work on a video, queued, running or ended.
+
+    A running job has an ``owner``, which is the name of its scratch folder, and a lease: when that
+    has run out, or the owner is dead, the job goes back into the queue. ``rank`` orders the queue,
+    lowest first; ``reserved`` bytes of the disk are kept free for what the job writes.
+    """
+
+    id = peewee.AutoField()
+    video = peewee.ForeignKeyField(Video, on_delete="CASCADE")
+    step = peewee.TextField()
+    rank = peewee.IntegerField()
+    options = peewee.TextField(default="{}")
+    state = peewee.TextField()
+    attempts = peewee.IntegerField(default=0)
+    losses = peewee.IntegerField(default=0)
+    due_at = UtcField()
+    owner = peewee.TextField(null=True)
+    leased_until = UtcField(null=True)
+    reserved = peewee.IntegerField(default=0)
+    percent = peewee.FloatField(null=True)
+    eta = peewee.FloatField(null=True)
+    error_code = peewee.TextField(null=True)
+    error_detail = peewee.TextField(null=True)
+    created_at = UtcField()
+    updated_at = UtcField()
+
+    if TYPE_CHECKING:
+        video_id: int
+
+    class Meta:
+        table_name = "job"
+
+
 class Orphan(peewee.Model):
-    """A stored object whose video is gone.
+    """A stored object whose video, or whose use for it, is gone.
 
     The row is there before the video goes and goes after the object, so a start after a
     crash knows what to remove without comparing every file with every row.

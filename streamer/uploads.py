@@ -342,7 +342,7 @@ def _require_video(files: Sequence[StagedFile]) -> None:
     head = b""
     for file in files:
         if len(head) < HEAD_BYTES:
-            head += file.read_head(HEAD_BYTES - len(head))
+            head += file.read_at(HEAD_BYTES - len(head), 0)
     if head:
         appends.container_of(head)
 

@@ -6,19 +6,18 @@ always has its object. Before, the row of an upload names the object; after, an
 ``Orphan``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import peewee
 
-from streamer import accounts, clock
+from streamer import accounts, clock, facts, jobs
+from streamer.containers.media import Media
 from streamer.database import Database
 from streamer.errors import NotAuthenticated, QuotaExceeded
-from streamer.models import Orphan, Upload, User, Video
+from streamer.models import Derived, Orphan, Upload, User, Video
 from streamer.storage.local import VIDEOS
-
-READY = "ready"
-STATUSES = ("processing", READY, "failed")
 
 SORT_FIELDS: dict[str, Any] = {
     "created_at": Video.created_at,
@@ -58,12 +57,13 @@ def add(
     mime_type: str,
     size: int,
     sha256: str,
+    media: Media | None,
     quota_bytes: int | None,
 ) -> Video:
     """Make a video of an object that is complete on the disk.
 
-    ``sha256`` is in hexadecimal, or empty when it is not known yet. Raises QuotaExceeded or
-    NotAuthenticated (the account is gone).
+    ``sha256`` is in hexadecimal, or empty when it is not known yet; ``media`` is what could be read of
+    the file. Raises QuotaExceeded or NotAuthenticated (the account is gone).
     """
     now = clock.now()
     with database.atomic():
@@ -78,7 +78,9 @@ def add(
             mime_type=mime_type,
             size=size,
             sha256=sha256,
-            status=READY,
+            status=jobs.READY,
+            media=facts.to_json(media),
+            read_by=facts.VERSION,
             created_at=now,
             updated_at=now,
         ).execute(database)
@@ -157,12 +159,23 @@ def change(database: Database, video: Video, title: str | None, description: str
     return video
 
 
-def remove(database: Database, user: User, video: Video) -> None:
-    """Remove the row. The object has become an orphan, which ``cleanup`` removes."""
+def remove(database: Database, user: User, video: Video) -> list[str]:
+    """Remove the row. The objects, which are returned, have become orphans, which ``cleanup`` removes."""
     with database.atomic():
-        if Video.delete().where(Video.id == video.id).execute(database):
-            Orphan.insert(file_path=video.file_path, created_at=clock.now()).execute(database)
-            _count(database, user.id, videos=-1, size=-video.size)
+        made = Derived.select(Derived.file_path).where(Derived.video == video.id)
+        paths = [video.file_path, *(path for (path,) in made.tuples().execute(database))]
+        if not Video.delete().where(Video.id == video.id).execute(database):
+            return []
+        _note_orphans(database, paths)
+        _count(database, user.id, videos=-1, size=-video.size)
+    return paths
+
+
+def _note_orphans(database: Database, paths: Sequence[str]) -> None:
+    now = clock.now()
+    for some in peewee.chunked(paths, 400):
+        notes = [{"file_path": path, "created_at": now} for path in some]
+        Orphan.insert_many(notes).execute(database)
 
 
 def remove_account(database: Database, user: User) -> list[str]:
@@ -176,15 +189,13 @@ def remove_account(database: Database, user: User) -> list[str]:
         # an upload may have its final name already, and its row goes with the account
         unfinished = (Upload.user == user.id) & Upload.video.is_null()
         published = Upload.select(peewee.Value(f"{VIDEOS}/").concat(Upload.id)).where(unfinished)
+        made = Derived.select(Derived.file_path).join(Video).where(own)
         paths = [
             path
-            for query in (Video.select(Video.file_path).where(own), published)
+            for query in (Video.select(Video.file_path).where(own), made, published)
             for (path,) in query.tuples().execute(database)
         ]
-        now = clock.now()
-        for some in peewee.chunked(paths, 400):
-            notes = [{"file_path": path, "created_at": now} for path in some]
-            Orphan.insert_many(notes).execute(database)
+        _note_orphans(database, paths)
         Video.delete().where(own).execute(database)
         User.delete().where(User.id == user.id).execute(database)
     return paths

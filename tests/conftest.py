@@ -25,7 +25,7 @@ def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config(data=tmp_path / "data", min_free_bytes=0)
+    return Config(data=tmp_path / "data", min_free_bytes=0, ffmpeg="off")
 
 
 @pytest.fixture
@@ -83,6 +83,7 @@ def make_app(tmp_path: Path) -> MakeApp:
     def make(**settings: object) -> Application:
         settings.setdefault("data", tmp_path / f"data-{len(made)}")
         settings.setdefault("min_free_bytes", 0)
+        settings.setdefault("ffmpeg", "off")
         made.append(create_app(Config(**settings)))  # type: ignore[arg-type]
         return made[-1]
 

@@ -129,7 +129,7 @@ def test_threads_have_connections_of_their_own_and_keep_them(app: Application, a
 
 
 def test_a_folder_that_does_not_exist_is_made(tmp_path: Path) -> None:
-    create_app(Config(data=tmp_path / "deep" / "data", min_free_bytes=0))
+    create_app(Config(data=tmp_path / "deep" / "data", min_free_bytes=0, ffmpeg="off"))
     made = {path.name for path in (tmp_path / "deep" / "data").iterdir()}
     assert {"streamer.db", "secret.key", "videos", "incoming"} <= made
 

@@ -14,12 +14,12 @@ from typing import Any
 import peewee
 import pytest
 
-from streamer import appends, cleanup, clock, uploads
+from streamer import appends, cleanup, clock, derived, jobs, uploads
 from streamer.app import Application, create_app
 from streamer.config import Config
 from streamer.database import Database, open_database
 from streamer.intake import DIRECT, FINAL, PARTIAL, RESUMABLE, WHOLE, Intake
-from streamer.models import Orphan, Upload, User, Video
+from streamer.models import Job, Orphan, Upload, User, Video
 from streamer.storage import locks
 from streamer.storage.local import LocalStorage, StagedFile
 from streamer.uploads import Plan
@@ -296,7 +296,7 @@ def test_an_upload_that_cannot_become_its_video_yet_does_not_stop_the_start(
     app: Application, kept: str, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload_id = begun(app, WHOLE, len(DATA))
-    create_app(Config(data=config.data, min_free_bytes=0, quota_bytes=len(DATA)))
+    create_app(Config(data=config.data, min_free_bytes=0, quota_bytes=len(DATA), ffmpeg="off"))
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         f"cannot finish upload {upload_id} yet: this does not fit: 5000 of the quota of 5000 bytes are used"
     ]
@@ -860,3 +860,97 @@ def test_an_upload_that_waits_is_not_locked_by_a_sweep(
     begun(app, WHOLE)
     monkeypatch.setattr(LocalStorage, "claim", lambda self, path: pytest.fail(f"{path} is not to be locked"))
     cleanup.remove_strays(database_of(app), LocalStorage(config.data))
+
+
+# --- derived objects, scratch folders and jobs
+
+
+def derive(app: Application, name: str) -> str:
+    """A derived object of the video; where it is."""
+    intake = intake_of(app)
+    file = intake.storage.stage("derived")
+    file.write(DATA)
+    item = derived.Item(kind="poster", name=name, mime_type="image/jpeg", file=file)
+    derived.publish(intake.database, intake.storage, 1, [item])
+    return file.file_path
+
+
+def derived_files(config: Config) -> list[str]:
+    return sorted(f"derived/{path.name}" for path in (config.data / "derived").iterdir())
+
+
+def test_a_derived_object_that_never_got_its_row_is_removed_and_one_that_has_it_stays(
+    app: Application, kept: str, config: Config
+) -> None:
+    path = derive(app, "320")
+    stray = f"derived/{ONE}"
+    (config.data / stray).write_bytes(DATA)
+    for noted in (stray, path, "derived/nothing"):
+        note(app, noted)
+    create_app(config)
+    assert derived_files(config) == [path]
+    assert stored_files(config.data) == [kept]
+    assert notes(app) == []
+
+
+@needs_locks
+def test_a_derived_object_that_is_being_published_stays(app: Application, kept: str, config: Config) -> None:
+    path = config.data / "derived" / ONE
+    path.write_bytes(DATA)
+    note(app, f"derived/{ONE}")
+    with held_by_another_process(path):
+        create_app(config)
+        assert derived_files(config) == notes(app) == [f"derived/{ONE}"]
+    create_app(config)
+    assert derived_files(config) == notes(app) == []
+
+
+def test_more_orphans_than_go_at_once_all_go(app: Application, kept: str, config: Config) -> None:
+    paths = [derive(app, str(number)) for number in range(5)]
+    for number in range(cleanup.BATCH * 2 + 1):
+        name = f"{number:032x}"
+        (config.data / "derived" / name).touch()
+        note(app, f"derived/{name}")
+    create_app(config)
+    assert derived_files(config) == sorted(paths)
+    assert notes(app) == []
+
+
+@needs_locks
+def test_job_of_a_dead_worker_waits_again_and_its_folder_is_gone(
+    app: Application, kept: str, config: Config
+) -> None:
+    database = database_of(app)
+    with closing(intake_of(app).storage.scratch()) as alive:
+        for step, owner in (("poster", alive.name), ("variant", ONE)):
+            jobs.enqueue(database, 1, step)
+            assert jobs.claim(database, owner) is not None
+        (config.data / "scratch" / ONE).mkdir()
+        (config.data / "scratch" / f"{ONE}.lock").touch()
+        create_app(config)
+        states = {job.step: job.state for job in Job.select().execute(database)}
+        assert states == {"poster": "running", "variant": "queued"}
+        assert sorted(path.name for path in (config.data / "scratch").iterdir()) == [
+            alive.name,
+            f"{alive.name}.lock",
+        ]
+
+
+def test_scratch_folder_that_cannot_be_looked_into_does_not_stop_the_start(
+    app: Application,
+    kept: str,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = database_of(app)
+    jobs.enqueue(database, 1, "poster")
+    assert jobs.claim(database, ONE) is not None
+
+    def refuse(self: LocalStorage) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(LocalStorage, "sweep_scratch", refuse)
+    create_app(config)
+    assert "cannot remove scratch folders yet" in caplog.text
+    assert Job.select().get(database).state == "queued", "what follows is done"

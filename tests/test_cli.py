@@ -4,29 +4,33 @@ import getpass
 import hashlib
 import io
 import logging
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import streamer
-from streamer import cli, server, uploads
+from streamer import cli, jobs, server, uploads
 from streamer.app import Application, create_app
 from streamer.config import Config
 from streamer.models import Upload, Video
 from streamer.uploads import Plan
+from tests import media
 from tests.conftest import Clock, MakeApp
+from tests.ffmpeg import clips
 from tests.helpers import PASSWORD, Client, video_bytes
 from tests.wsgi import database_of, intake_of, stored_files
 
 NEW = "another long password"
 DATA = video_bytes(5000)
-COMMANDS = [("serve",), ("cleanup",), ("user", "add", "alice"), ("user", "passwd", "alice")]
+COMMANDS = [("serve",), ("worker",), ("cleanup",), ("user", "add", "alice"), ("user", "passwd", "alice")]
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +39,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for field in Config.__dataclass_fields__:
         monkeypatch.delenv(f"STREAMER_{field.upper()}", raising=False)
     monkeypatch.setenv("STREAMER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("STREAMER_FFMPEG", "off")
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     monkeypatch.setattr("streamer.logs.configure", lambda log_format: None)
     return tmp_path / "data"
@@ -100,7 +105,7 @@ def test_account_is_made_with_the_first_line_of_standard_input(
     assert cli.main(["user", "add", "alice"]) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == (f"made the account alice in {environment}\n", "")
-    Client(create_app(Config(data=environment))).sign_in("alice")
+    Client(create_app(Config(data=environment, ffmpeg="off"))).sign_in("alice")
 
 
 def test_data_folder_whose_name_is_not_utf_8_is_told_on_one_line(
@@ -114,13 +119,13 @@ def test_data_folder_whose_name_is_not_utf_8_is_told_on_one_line(
 def test_spaces_are_part_of_a_password(environment: Path, pipe_in: Pipe) -> None:
     pipe_in(b"  spaces around  \n")
     cli.main(["user", "add", "alice"])
-    Client(create_app(Config(data=environment))).sign_in("alice", "  spaces around  ")
+    Client(create_app(Config(data=environment, ffmpeg="off"))).sign_in("alice", "  spaces around  ")
 
 
 def test_account_is_made_at_a_prompt(environment: Path, type_in: Type) -> None:
     type_in(PASSWORD, PASSWORD)
     assert cli.main(["user", "add", "alice"]) == 0
-    Client(create_app(Config(data=environment))).sign_in("alice")
+    Client(create_app(Config(data=environment, ffmpeg="off"))).sign_in("alice")
 
 
 def test_two_different_passwords_make_no_account(
@@ -241,7 +246,7 @@ def test_new_password_can_be_typed(environment: Path, make_app: MakeApp, type_in
 def test_unknown_account_is_told_before_a_password_is_asked_for(
     environment: Path, type_in: Type, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    create_app(Config(data=environment))
+    create_app(Config(data=environment, ffmpeg="off"))
     type_in()
     line = fails(1, "user", "passwd", name, capsys=capsys)
     assert "there is no account" in line
@@ -462,7 +467,7 @@ def test_data_folder_that_cannot_be_used_ends_every_command_with_one_line(
         environment.mkdir()
         (environment / "streamer.db").write_text("no database" * 100)
     else:
-        create_app(Config(data=environment))
+        create_app(Config(data=environment, ffmpeg="off"))
         with sqlite3.connect(environment / "streamer.db") as connection:
             connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_x', '')")
         connection.close()
@@ -587,6 +592,7 @@ def test_log_tells_the_whole_path_of_the_data_folder_and_the_end(
     cli.main(["serve", "--data", "here"])
     assert [event.getMessage() for event in caplog.records if event.name == "streamer"] == [
         f"serving the data folder {tmp_path / 'here'} at http://127.0.0.1:8000",
+        "there is no ffmpeg: no posters are made, and nothing that browsers can play instead",
         "stopped",
     ]
 
@@ -609,6 +615,80 @@ def test_signals_stop_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [number for number, _ in told] == numbers * 2
     assert [handler.__name__ for _, handler in told[:2]] == ["stop", "stop"]
     assert [handler for _, handler in told[2:]] == [signal.SIG_IGN] * 2
+
+
+# worker
+
+
+def test_worker_needs_a_data_folder_and_an_ffmpeg(
+    environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is no data folder" in fails(1, "worker", capsys=capsys)
+    create_app(Config(data=environment, ffmpeg="off"))
+    assert "there is no ffmpeg" in fails(1, "worker", capsys=capsys)
+
+
+def test_ffmpeg_that_cannot_be_run_is_a_wrong_setting(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_app(Config(data=environment, ffmpeg="off"))
+    monkeypatch.setenv("STREAMER_FFMPEG", "/no/such/ffmpeg")
+    for command in ("worker", "serve"):
+        assert "STREAMER_FFMPEG='/no/such/ffmpeg': want " in fails(2, command, capsys=capsys)
+
+
+@contextmanager
+def worker_process(data: Path) -> Iterator[subprocess.Popen[str]]:
+    """``streamer worker``, which is ready."""
+    clips.tools()  # there has to be an ffmpeg
+    command = [sys.executable, "-m", "streamer", "worker", "--data", str(data)]
+    variables = os.environ | {"STREAMER_FFMPEG": "auto", "STREAMER_STORYBOARDS": "off"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == f"streamer {streamer.__version__} works on {data}\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_works_until_it_is_told_to_end(environment: Path, tmp_path: Path, number: int) -> None:
+    environment.mkdir()
+    intake = media.open_intake(environment, clips.tools(), storyboards=False)
+    video = media.add(intake, media.film(tmp_path, "plays.mp4"))
+    with worker_process(environment) as process:
+        wait_for(lambda: media.again(intake, video).status == "ready")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert " stopped " in errors.splitlines()[-1]
+    media.assert_tidy(intake)
+    intake.database.close()
+
+
+def test_killed_worker_loses_nothing_and_the_next_begins_with_what_it_did(
+    environment: Path, tmp_path: Path
+) -> None:
+    environment.mkdir()
+    intake = media.open_intake(environment, clips.tools(), storyboards=False)
+    video = media.add(intake, media.film(tmp_path, "plays.mp4"))
+    scratch = intake.storage.scratch()
+    assert jobs.claim(intake.database, scratch.name) is not None
+    os.close(scratch._descriptor)  # as the kernel does when a process dies
+    scratch._descriptor = -1
+    with worker_process(environment):
+        wait_for(lambda: media.again(intake, video).status == "ready")
+    assert media.files(environment, "scratch") == []
+    intake.database.close()
 
 
 @pytest.mark.parametrize("host", ["not a host", "300.1.1.1", "a..b"])

@@ -1,6 +1,7 @@
 """The settings: every variable, what it takes and what it refuses."""
 
 import dataclasses
+import os
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def test_defaults_need_no_variable() -> None:
         "quota_bytes": None,
         "min_free_bytes": None,
         "upload_ttl": 604_800,
+        "ffmpeg": "auto",
+        "ffmpeg_threads": max(1, (os.cpu_count() or 1) // 2),
+        "workers": 1,
+        "transcode": True,
+        "storyboards": True,
         "cors_origins": (),
         "trusted_proxies": (),
         "sendfile": "off",
@@ -73,6 +79,14 @@ def test_defaults_need_no_variable() -> None:
         ("upload_ttl", "1", 1),
         ("upload_ttl", "604800", 604_800),
         ("upload_ttl", "31536000", 31_536_000),
+        ("ffmpeg", "off", "off"),
+        ("ffmpeg", "/opt/ffmpeg/bin/ffmpeg", "/opt/ffmpeg/bin/ffmpeg"),
+        ("ffmpeg_threads", "3", 3),
+        ("workers", "0", 0),
+        ("workers", "64", 64),
+        ("transcode", "off", False),
+        ("transcode", "auto", True),
+        ("storyboards", "off", False),
         ("cors_origins", "*", ("*",)),
         ("cors_origins", "https://app.example.org", ("https://app.example.org",)),
         (

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import webtest
@@ -16,18 +16,21 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 import streamer
-from streamer import inputs, uploads
+from streamer import inputs, jobs, playability, uploads
 from streamer.admission import Head
 from streamer.app import Application
 from streamer.containers import signatures
 from streamer.errors import BodyTooLarge, InsufficientStorage, MalformedRequest, QuotaExceeded
+from streamer.ffmpeg import pictures
 from streamer.middleware import CrossOrigin
-from streamer.protocol import draft, tus
+from streamer.protocol import captions, draft, tus
+from streamer.resources import captions as captions_resource
+from streamer.resources import pictures as pictures_resource
 from streamer.resources import receptions
 from streamer.resources import videos as videos_resource
 from streamer.resources.errors import PROBLEMS
 from streamer.server.tasks import CODES
-from streamer.videos import SORTS, STATUSES
+from streamer.videos import SORTS
 from tests import contract
 from tests.contract import METHODS, checked, served_contract
 from tests.helpers import Client, video_bytes
@@ -175,6 +178,13 @@ def test_query_parameters_are_those_that_are_read() -> None:
     assert parameter_names(OPERATIONS["/api/videos", "GET"], "query") == set(videos_resource.QUERY)
     assert parameter_names(OPERATIONS["/api/videos", "POST"], "query") == set(receptions.QUERY)
     assert parameter_names(OPERATIONS["/api/uploads", "POST"], "query") == set(receptions.QUERY)
+    item = "/api/videos/{video_id}"
+    poster, its_captions = (
+        OPERATIONS[f"{item}/poster.jpg", "GET"],
+        OPERATIONS[f"{item}/captions/{{name}}", "PUT"],
+    )
+    assert parameter_names(poster, "query") == {*pictures_resource.QUERY, "download"}
+    assert parameter_names(its_captions, "query") == set(captions_resource.QUERY)
     assert set(SCHEMAS["VideoChanges"]["properties"]) == set(receptions.DETAILS)
     assert set(SCHEMAS["UploadForm"]["properties"]) == {"video", *receptions.DETAILS}
 
@@ -189,7 +199,12 @@ def test_limits_are_those_of_the_inputs() -> None:
     assert parameters["UploadMetadata"]["schema"]["maxLength"] == tus.MAX_METADATA
     assert parameters["VideoId"]["schema"]["maximum"] == inputs.MAX_ID
     assert set(parameters["Sort"]["schema"]["enum"]) == set(SORTS)
-    assert tuple(SCHEMAS["VideoStatus"]["enum"]) == STATUSES
+    assert tuple(SCHEMAS["VideoStatus"]["enum"]) == jobs.STATUSES
+    assert tuple(SCHEMAS["Processing"]["properties"]["step"]["enum"]) == jobs.STEPS
+    assert tuple(SCHEMAS["Playable"]["properties"]["remedy"]["enum"]) == get_args(playability.Remedy)
+    assert SCHEMAS["Label"]["maxLength"] == inputs.MAX_LABEL
+    assert SCHEMAS["Captions"]["properties"]["language"]["maxLength"] == captions.MAX_TAG
+    assert tuple(parameters["Width"]["schema"]["enum"]) == pictures.WIDTHS
     for name, parse in (("Page", inputs.page), ("Limit", inputs.limit)):
         schema = parameters[name]["schema"]
         assert parse(str(schema["minimum"])) == schema["minimum"]
@@ -221,6 +236,7 @@ def matches(schema: dict[str, Any], value: str) -> bool:
 def test_text_is_documented_exactly_as_it_is_taken(value: str) -> None:
     assert matches(SCHEMAS["Title"], value) == takes(inputs.title, value)
     assert matches(SCHEMAS["Description"], value) == takes(inputs.description, value)
+    assert matches(SCHEMAS["Label"], value) == takes(inputs.label, value)
     assert matches(COMPONENTS["parameters"]["TitleText"]["schema"], value) == takes(inputs.search, value)
     assert matches(SCHEMAS["Username"], value) == takes(inputs.username, value)
     assert matches(SCHEMAS["NewPassword"], value) == takes(inputs.password, value)
@@ -402,7 +418,8 @@ def test_representations_have_the_documented_members(alice: Client) -> None:
         "Health": alice.get("/health").json,
     }
     for name, representation in shown.items():
-        assert set(SCHEMAS[name]["properties"]) == set(representation), name
+        absent = {"play", "storyboard"} if name == "VideoLinks" else set()
+        assert set(SCHEMAS[name]["properties"]) == set(representation) | absent, name
         optional = {"video"} if name == "UploadLinks" else set()
         assert set(SCHEMAS[name]["required"]) == set(representation) - optional, name
     assert set(listed["data"][0]["links"]) == set(SCHEMAS["UploadLinks"]["required"])
@@ -418,7 +435,7 @@ FIELDS = {
     "Referrer-Policy": "no-referrer",
 }
 JSON = FIELDS | {"Content-Type": "application/json"}
-HEALTH = b'{"status": "ok", "checks": {"database": "ok", "storage": "ok"}}'
+HEALTH = b'{"status": "ok", "checks": {"database": "ok", "storage": "ok"}, "ffmpeg": null}'
 NOT_FOUND = b'{"type": "about:blank", "title": "Not Found", "status": 404, "detail": "", "code": "not_found"}'
 METHOD_NOT_ALLOWED = (
     b'{"type": "about:blank", "title": "Method Not Allowed", "status": 405, "detail": "",'
@@ -531,7 +548,7 @@ UNDOCUMENTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ),
     "lack of a media type": ("media type None is not documented", (200, FIELDS, HEALTH), {}),
     "body": ("is not documented at \\$: 'status' is a required", (200, JSON, b'{"checks": {}}'), {}),
-    "member": ("Additional properties", (200, JSON, HEALTH.replace(b"}}", b'}, "x": 1}')), {}),
+    "member": ("Additional properties", (200, JSON, HEALTH.replace(b"null}", b'null, "x": 1}')), {}),
     "date": ("is not a 'date-time'", (200, JSON, USER.replace(b"-05-", b"-13-")), {"path": "/api/auth/me"}),
     "code": (
         "'not_found' was expected",
@@ -540,7 +557,7 @@ UNDOCUMENTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ),
     "body that is not JSON": ("its body is not JSON", (200, JSON, b"ok"), {}),
     "empty body": ("its body is not JSON", (200, JSON | {"Content-Length": "0"}, b""), {}),
-    "body of HEAD": ("has a body of 63 bytes", (200, JSON, HEALTH), {"method": "HEAD"}),
+    "body of HEAD": ("has a body of 79 bytes", (200, JSON, HEALTH), {"method": "HEAD"}),
     "body of a 304": (
         "has a body of 1 bytes",
         (304, FIELDS | {"ETag": '"1"'}, b"1"),

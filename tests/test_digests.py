@@ -215,6 +215,5 @@ def test_a_video_that_has_lost_its_object_is_told_and_the_others_get_their_diges
     intake.storage.path(video.file_path).unlink()
     compute(intake)
     assert [len(one.sha256) for one in videos_of(intake) if one.id == other.id] == [64]
-    [record] = caplog.records
-    assert record.getMessage().startswith(f"cannot compute the digest of video {video.id}: ")
-    assert record.levelname == "WARNING"
+    [message] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith(f"cannot compute the digest of video {video.id}: ")

@@ -6,20 +6,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import peewee
 import pytest
 
-from streamer import accounts, housekeeping, uploads
+from streamer import accounts, housekeeping, jobs, uploads
 from streamer.config import Config
 from streamer.database import Database, open_database
 from streamer.housekeeping import INTERVAL_SECONDS, Housekeeping, look_after
 from streamer.intake import Intake
-from streamer.models import Upload, Video
+from streamer.models import Job, Upload, Video
 from streamer.storage.local import LocalStorage
 from streamer.uploads import Plan
+from tests import media
 from tests.conftest import Clock, MakeApp
+from tests.ffmpeg import clips
 from tests.helpers import Client, Ticks, video_bytes
 from tests.wsgi import intake_of, stored_files
 
@@ -224,3 +227,24 @@ def test_a_data_folder_that_is_gone_does_not_stop_requests(
     Client(app).get("/openapi.json", status=200)
     finish()
     assert "cannot look after the data folder now" in caplog.text
+
+
+def test_it_looks_into_old_videos_then_plans_their_work_and_gives_lost_jobs_back(
+    intake: Intake, tmp_path: Path
+) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for _ in range(2):
+        media.add(intake, media.film(films, "plays.mp4"))
+    Video.update(media=None, read_by=0).execute(intake.database)
+    look_after(intake)
+    assert not Job.select().exists(intake.database), "without ffmpeg"
+    assert all(video.media for video in Video.select().execute(intake.database))
+    Video.update(media=None, read_by=0).execute(intake.database)
+    look_after(replace(intake, tools=clips.tools()))
+    order = [(job.video_id, job.step) for job in Job.select().order_by(Job.id).execute(intake.database)]
+    assert order == [(number, step) for number in (1, 2) for step in ("poster", "storyboard")]
+    assert jobs.claim(intake.database, "0" * 32) is not None
+    look_after(replace(intake, tools=clips.tools()))
+    assert {job.state for job in Job.select().execute(intake.database)} == {"queued"}
+    assert Job.select().count(intake.database) == 4

@@ -2,19 +2,30 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from streamer import accounts, uploads, videos
+from streamer import accounts, jobs, uploads, videos
 from streamer.config import Config
 from streamer.database import open_database
 from streamer.errors import BodyTooLarge, InsufficientStorage, NotAuthenticated, QuotaExceeded
-from streamer.intake import DIRECT, FINAL, PARTIAL, WHOLE, Intake, require_room, require_size, room
-from streamer.models import Upload, User
-from streamer.storage.local import LocalStorage
+from streamer.intake import (
+    DIRECT,
+    FINAL,
+    PARTIAL,
+    WHOLE,
+    Intake,
+    require_room,
+    require_size,
+    reserve_for_job,
+    room,
+)
+from streamer.models import Job, Upload, User
+from streamer.storage.local import LocalStorage, Scratch
 from streamer.uploads import Plan
 from tests.concurrency import at_once
 from tests.helpers import video_bytes
@@ -95,6 +106,7 @@ def add_video(intake: Intake, user: User, size: int) -> None:
         file_path="videos/one",
         size=size,
         sha256="",
+        media=None,
         quota_bytes=None,
     )
 
@@ -303,3 +315,151 @@ def test_what_an_upload_has_on_the_disk_already_needs_no_more_room(
     with pytest.raises(InsufficientStorage):
         require_room(intake, alice.id, FREE + 40_001, WHOLE, stored=40_000)
     require_room(intake, alice.id, FREE, PARTIAL, stored=FREE)
+
+
+# --- what jobs are promised
+
+
+@pytest.fixture
+def running(intake: Intake, alice: User) -> Iterator[tuple[Job, Scratch]]:
+    """A job that is being done, and where."""
+    add_video(intake, alice, 0)
+    with closing(intake.storage.scratch()) as scratch:
+        yield begin_job(intake, scratch, "variant"), scratch
+
+
+def begin_job(intake: Intake, scratch: Scratch, step: str) -> Job:
+    with intake.database.atomic():
+        jobs.enqueue(intake.database, 1, step)
+    job = jobs.claim(intake.database, scratch.name)
+    assert job is not None
+    return job
+
+
+def test_job_is_promised_what_there_is_and_no_byte_more(intake: Intake, running: tuple[Job, Scratch]) -> None:
+    job, _ = running
+    with pytest.raises(InsufficientStorage) as caught:
+        reserve_for_job(intake, job, FREE + 1)
+    assert caught.value.available == FREE
+    reserve_for_job(intake, job, FREE)
+
+
+def test_promise_to_a_job_counts_against_uploads_and_not_against_a_quota(
+    intake: Intake, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    job, _ = running
+    reserve_for_job(intake, job, FREE - 5000)
+    assert room(intake, alice.id) == (5000, 0)
+    with pytest.raises(InsufficientStorage):
+        begin(intake, alice, 5001)
+    begin(intake, alice, 5000)
+
+
+def test_promises_to_uploads_count_against_jobs(
+    intake: Intake, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    job, _ = running
+    begin(intake, alice, 9000)
+    with pytest.raises(InsufficientStorage) as caught:
+        reserve_for_job(intake, job, FREE - 8999)
+    assert caught.value.available == FREE - 9000
+    reserve_for_job(intake, job, FREE - 9000)
+    assert room(intake, alice.id).disk == 0
+
+
+def test_promises_to_jobs_count_against_each_other(
+    intake: Intake, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    job, _ = running
+    reserve_for_job(intake, job, 60_000)
+    with closing(intake.storage.scratch()) as scratch:
+        other = begin_job(intake, scratch, "storyboard")
+        with pytest.raises(InsufficientStorage) as caught:
+            reserve_for_job(intake, other, 40_001)
+        assert caught.value.available == 40_000
+        reserve_for_job(intake, other, 40_000)
+    assert room(intake, alice.id).disk == 0
+
+
+def test_what_a_job_has_written_does_not_count_twice(
+    intake: Intake, disk: SetFree, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    job, scratch = running
+    reserve_for_job(intake, job, 60_000)
+    for written in (10_000, 60_000):
+        (scratch.path / "web.mp4").write_bytes(bytes(written))
+        disk(FREE - written)
+        assert room(intake, alice.id).disk == 40_000
+    (scratch.path / "web.mp4").write_bytes(bytes(70_000))
+    disk(FREE - 70_000)
+    assert room(intake, alice.id).disk == 30_000, "more than was promised is gone as well"
+
+
+def test_job_that_asks_again_gets_the_new_promise_instead(
+    intake: Intake, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    job, _ = running
+    for size in (FREE, 500, FREE):
+        reserve_for_job(intake, job, size)
+        assert room(intake, alice.id).disk == FREE - size
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "give back", "lost"])
+def test_promise_ends_with_the_job(
+    intake: Intake, alice: User, running: tuple[Job, Scratch], end: str
+) -> None:
+    job, scratch = running
+    reserve_for_job(intake, job, FREE)
+    if end == "finish":
+        jobs.finish(intake.database, job)
+    elif end == "fail":
+        jobs.fail(intake.database, job, "ffmpeg_failed", "")
+    elif end == "give back":
+        jobs.give_back(intake.database, job)
+    else:
+        scratch.close()
+        jobs.give_back_lost(intake.database, intake.storage)
+    assert room(intake, alice.id).disk == FREE
+
+
+def test_reserve_of_the_disk_is_kept_from_jobs_too(
+    make_intake: MakeIntake, disk: SetFree, running: tuple[Job, Scratch]
+) -> None:
+    job, _ = running
+    with pytest.raises(InsufficientStorage) as caught:
+        reserve_for_job(make_intake(min_free_bytes=FREE - 1000), job, 1001)
+    assert caught.value.available == 1000
+
+
+def test_jobs_and_uploads_at_once_are_not_promised_the_same_room(
+    make_intake: MakeIntake, disk: SetFree, alice: User, running: tuple[Job, Scratch]
+) -> None:
+    disk(1000)
+    intakes = [make_intake(quota_bytes=None) for _ in range(6)]
+    with ExitStack() as stack:
+        scratches = [stack.enter_context(closing(intakes[0].storage.scratch())) for _ in range(3)]
+        steps = ("storyboard", "captions", "poster")
+        held = [begin_job(intakes[0], scratch, step) for scratch, step in zip(scratches, steps, strict=True)]
+
+        def reserve(intake: Intake, job: Job) -> bool:
+            try:
+                reserve_for_job(intake, job, 300)
+                return True
+            except InsufficientStorage:
+                return False
+            finally:
+                intake.database.close()
+
+        def upload(intake: Intake) -> bool:
+            try:
+                begin(intake, alice, 300)
+                return True
+            except InsufficientStorage:
+                return False
+            finally:
+                intake.database.close()
+
+        calls = [partial(reserve, intake, job) for intake, job in zip(intakes[:3], held, strict=True)]
+        calls += [partial(upload, intake) for intake in intakes[3:]]
+        assert at_once(*calls).count(True) == 3
+        assert room(intakes[0], alice.id).disk == 100

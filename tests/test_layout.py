@@ -21,12 +21,12 @@ LAYERS = """
 1  containers.reading  playability
 1  ffmpeg  ffmpeg.launch  ffmpeg.fence  ffmpeg.tools  ffmpeg.work  ffmpeg.filters  ffmpeg.pictures
 1  ffmpeg.variants  ffmpeg.probe
-2  throttle  accounts  access  videos  intake  digests  appends  uploads  cleanup
-2  housekeeping
+2  throttle  accounts  access  facts  jobs  planning  videos  intake  digests  appends  uploads  cleanup
+2  derived  processing  housekeeping
 3  admission  resources  resources.errors  resources.representations  resources.bodies  resources.receptions
-3  middleware  resources.auth  resources.media  resources.videos
-3  resources.upload_bodies  resources.uploads  resources.system
-4  app  server.settings  server.loop  server.bodies  server.workers  server.parser  server.tasks
+3  middleware  resources.auth  resources.media  resources.attachments  resources.videos  resources.pictures
+3  resources.captions  resources.upload_bodies  resources.uploads  resources.system
+4  worker  app  server.settings  server.loop  server.bodies  server.workers  server.parser  server.tasks
 4  server.output  server.channel  server.listener  server  cli  __main__
 """
 LAYER_OF = {name: int(line[0]) for line in LAYERS.split("\n") if line for name in line.split()[1:]}

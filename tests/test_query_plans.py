@@ -8,20 +8,26 @@ import itertools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
 
-from streamer import videos
+from streamer import derived, facts, jobs, planning, videos
 from streamer.app import Application
 from streamer.config import Config
+from streamer.ffmpeg.tools import Tools
 from streamer.housekeeping import look_after
+from streamer.intake import Intake, reserve_for_job
+from tests.derived import VTT
 from tests.helpers import PASSWORD, Client, video_bytes
 from tests.wsgi import call, database_of, intake_of
 
 ROWS = 3000  # of each of three users
+TOOLS = Tools("ffmpeg", "ffprobe", "7.0", frozenset({"libx264", "aac"}), frozenset())
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
 TITLES = ("holiday", "birthday", "école", "film")
 
 Query = tuple[str, tuple[object, ...]]
@@ -64,13 +70,38 @@ def large(app: Application, alice: Client, config: Config) -> Client:
         connection.executemany(
             "INSERT INTO orphan VALUES (?, '2026-01-01')", ((f"videos/o{n}",) for n in range(1000))
         )
+        connection.executemany(
+            "INSERT INTO derived (video_id, kind, name, file_path, mime_type, size, facts, created_at)"
+            " VALUES (?, ?, ?, ?, 'image/jpeg', 1, '{}', '2026-01-01')",
+            ((n, *key, f"derived/{n}-{key[1]}") for n in range(1, ROWS) for key in MADE),
+        )
+        connection.executemany(
+            "INSERT INTO job (video_id, step, rank, options, state, attempts, due_at, owner, leased_until,"
+            " reserved, error_code, error_detail, created_at, updated_at)"
+            " VALUES (?, ?, ?, '{}', ?, 1, ?, ?, ?, 0, 'timed_out', '', ?, ?)",
+            (
+                (n, step, rank, job_state(n, rank), LONG_AGO, f"{n:032x}", *(LONG_AGO,) * 3)
+                for n in range(1, ROWS)
+                for rank, step in enumerate(jobs.STEPS)
+            ),
+        )
     return alice
+
+
+MADE = (("poster", "160"), ("poster", "320"), ("tiles", "jpg"), ("variant", "web"))
+
+
+def job_state(video_id: int, rank: int) -> str:
+    """Nearly all have ended."""
+    if video_id % 500:
+        return "failed" if video_id % 7 == 0 else "done"
+    return "running" if rank == 0 else "queued"
 
 
 def row(user: int, number: int) -> tuple[object, ...]:
     title = f"{TITLES[number % 4]} {number % 97}"
     moment = f"2026-01-{number % 28 + 1:02}T00:00:{number % 60:02}.000000Z"
-    status = videos.STATUSES[number % 3]
+    status = jobs.STATUSES[number % 3]
     path = f"videos/{user}-{number}"
     return (
         user,
@@ -115,8 +146,10 @@ def plan(data: Path, query: Query) -> list[str]:
 def reads_too_much(steps: list[str]) -> bool:
     """Whether a plan goes through a whole table or index, or sorts what it has found."""
     # of what was found by other steps, and of indexes that have only what is still to be done
-    to_do = (f"SCAN t1 USING INDEX {name}" for name in ("upload_unfinished", "video_without_sha256"))
-    values = ("SCAN CONSTANT ROW", "SCAN (subquery", "SCAN 4 CONSTANT ROWS")  # what the query brings
+    names = ("upload_unfinished", "video_without_sha256", "job_queued", "job_running")
+    to_do = (f"SCAN t1 USING INDEX {name}" for name in names)
+    # what the query brings
+    values = ("SCAN CONSTANT ROW", "SCAN (subquery", "SCAN 2 CONSTANT ROWS", "SCAN 4 CONSTANT ROWS")
     ids = ("SCAN t1 USING COVERING INDEX sqlite_autoindex_upload_1",)  # compared with a folder, once a minute
     harmless = (*values, *ids, *to_do)
     is_scan = any(step.startswith("SCAN ") and not step.startswith(harmless) for step in steps)
@@ -143,7 +176,7 @@ def test_a_bad_plan_is_noticed(large: Client, config: Config) -> None:
 LISTS = [
     f"/api/videos?sort={sort}{status}{q}&page=2"
     for sort, status, q in itertools.product(
-        videos.SORTS, ["", *(f"&status={name}" for name in videos.STATUSES)], ["", "&q=holi"]
+        videos.SORTS, ["", *(f"&status={name}" for name in jobs.STATUSES)], ["", "&q=holi"]
     )
 ]
 
@@ -154,7 +187,7 @@ def test_every_list_goes_by_an_index_and_sorts_nothing(
     with caught(app) as queries:
         for url in LISTS:
             assert call(app, url, headers=large.headers).status == 200
-    lists = {query for query in queries if "ORDER BY" in query[0]}
+    lists = {query for query in queries if "ORDER BY" in query[0] and "OFFSET" in query[0]}
     counts = {query for query in queries if "COUNT" in query[0]}
     assert len(lists) == len(LISTS)
     assert len(counts) == 7, "of the filters that there are"
@@ -202,6 +235,15 @@ def whole_session(app: Application) -> None:
     address = listing.json["data"][0]["links"]["self"]
     client.get(address, status=200)
     client.get(f"{address}/stream", {"Range": "bytes=0-1"}, status=206)
+    client.get(f"{address}/stream?variant=web", status=404)
+    client.get(f"{address}/poster.jpg?w=320", status=200)
+    client.get(f"{address}/storyboard.vtt", status=404)
+    for status in (201, 200):
+        client._request("PUT", f"{address}/captions/en", {"Content-Type": "text/vtt"}, VTT, status=status)
+    client.get(f"{address}/captions", status=200)
+    client.get(f"{address}/captions/en.vtt", status=200)
+    client.delete(f"{address}/captions/en", status=204)
+    client.post(f"{address}/retry", status=409)
     client.patch(address, {"title": "another"}, status=200)
     client.delete(address, status=204)
     send_in_parts(client)
@@ -246,10 +288,63 @@ def test_looking_after_the_data_folder_goes_by_an_index(
         assert query[0] == notes or not reads_too_much(steps), (query[0], steps)
 
 
+def work_on_the_queue(intake: Intake) -> None:
+    """All that a worker asks, and those who give it work."""
+    database, storage = intake.database, intake.storage
+    with closing(storage.scratch()) as scratch:
+        for end in ("finish", "fail", "give back"):
+            assert jobs.waiting(database)
+            job = jobs.claim(database, scratch.name)
+            assert job is not None
+            assert jobs.beat(database, job, 1.0, 2.0)
+            reserve_for_job(intake, job, 1)
+            if end == "finish":
+                files = [storage.stage("derived") for _ in range(2)]
+                items = [
+                    derived.Item(kind="poster", name=str(file.name), mime_type="image/jpeg", file=file)
+                    for file in files
+                ]
+                finish = partial(jobs.finish, database, job)
+                publish = partial(derived.publish, database, storage, job.video_id, items)
+                publish(replacing=["poster"], at_first=finish)
+            elif end == "fail":
+                jobs.fail(database, job, "ffmpeg_failed", "it broke")
+            else:
+                jobs.give_back(database, job)
+    jobs.give_back_lost(database, storage)
+    jobs.retry(database, 7)
+    with database.atomic():
+        jobs.enqueue(database, 8, "poster", {"time": 1.0})
+        jobs.settle(database, 8)
+        derived.remove(database, 8, "poster", "160")
+    jobs.of(database, [1, 2, 3])
+    derived.of(database, [1, 2, 3])
+    facts.read_missing(database, storage)
+    planning.plan_missing(database, intake.config, TOOLS)
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_queue_goes_by_an_index_however_many_jobs_have_ended(
+    app: Application, large: Client, config: Config, is_analyzed: bool
+) -> None:
+    if is_analyzed:
+        analyze(config.data)
+    with closing(sqlite3.connect(config.data / "streamer.db")) as connection, connection:
+        connection.execute("UPDATE video SET read_by = ?, planned_by = ?", (facts.VERSION, planning.VERSION))
+        connection.execute("UPDATE video SET planned_by = 0 WHERE id = 5")
+        connection.execute("UPDATE video SET read_by = 0 WHERE id = 6")
+    with caught(app) as queries:
+        work_on_the_queue(intake_of(app))
+    assert len({sql for sql, _ in queries}) >= 25
+    for query in queries:
+        steps = plan(config.data, query)
+        assert not reads_too_much(steps), (query[0], steps)
+
+
 def test_the_work_of_a_request_is_a_few_queries(app: Application, large: Client) -> None:
     with caught(app) as queries:
         large.get("/api/videos?limit=100", status=200)
-    assert len(queries) <= 3, "no query for each row"
+    assert len(queries) <= 4, "no query for each row"
 
 
 def test_models_are_bound_to_no_database() -> None:

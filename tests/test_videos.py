@@ -8,10 +8,11 @@ from typing import Any
 import peewee
 import pytest
 
-from streamer import accounts, videos
+from streamer import accounts, cleanup, derived, facts, jobs, videos
+from streamer.containers.media import Media
 from streamer.database import Database, open_database
 from streamer.errors import NotAuthenticated, QuotaExceeded
-from streamer.models import Orphan, User, Video
+from streamer.models import Derived, Job, Orphan, User, Video
 from streamer.storage.local import LocalStorage
 from tests.concurrency import at_once
 from tests.conftest import Clock
@@ -49,6 +50,7 @@ def store(database: Database, user: User, storage: LocalStorage, size: int = 100
         "mime_type": "video/mp4",
         "size": size,
         "sha256": hashlib.sha256(bytes(size)).hexdigest(),
+        "media": None,
         "quota_bytes": None,
     }
     return videos.add(database, user.id, **(facts | details))
@@ -85,6 +87,15 @@ def test_an_added_video_has_all_its_facts(
     assert storage.path(video.file_path).read_bytes() == DATA
     assert counters(database) == (1, 1000)
     assert orphans(database) == []
+
+
+@pytest.mark.parametrize("media", [None, Media(duration=1.5)])
+def test_an_added_video_has_been_looked_into(
+    database: Database, user: User, storage: LocalStorage, media: Media | None
+) -> None:
+    video = store(database, user, storage, media=media)
+    assert facts.of(video) == media
+    assert (video.read_by, video.planned_by, video.status) == (facts.VERSION, 0, "ready")
 
 
 @pytest.mark.parametrize(("quota", "fits"), [(None, True), (1000, True), (999, False), (0, False)])
@@ -181,6 +192,50 @@ def test_a_removed_account_leaves_the_notes_of_its_objects(
     assert sorted(orphans(database)) == sorted(mine)
     assert [row.file_path for row in Video.select().execute(database)] == [theirs.file_path]
     assert [row.username for row in User.select().execute(database)] == ["robert"]
+
+
+def give(database: Database, storage: LocalStorage, video: Video, *names: str) -> list[str]:
+    """Derived objects of a video; where they are."""
+    items = []
+    for name in names:
+        file = storage.stage("derived")
+        file.write(DATA)
+        items.append(derived.Item(kind="poster", name=name, mime_type="image/jpeg", file=file))
+    derived.publish(database, storage, video.id, items)
+    return [item.file.file_path for item in items]
+
+
+def test_a_removed_video_takes_all_along_that_was_made_of_it(
+    database: Database, user: User, storage: LocalStorage, tmp_path: Path
+) -> None:
+    video, other = store(database, user, storage), store(database, user, storage)
+    made = give(database, storage, video, *map(str, range(500)))
+    [kept] = give(database, storage, other, "320")
+    jobs.enqueue(database, video.id, "poster")
+    jobs.enqueue(database, other.id, "poster")
+    paths = videos.remove(database, user, video)
+    assert sorted(paths) == sorted(orphans(database)) == sorted([video.file_path, *made])
+    assert [row.file_path for row in Derived.select().execute(database)] == [kept]
+    assert [job.video_id for job in Job.select().execute(database)] == [other.id]
+    cleanup.remove_orphans(database, storage, paths)
+    assert [f"derived/{path.name}" for path in (tmp_path / "derived").iterdir()] == [kept]
+    assert stored_files(tmp_path) == [other.file_path]
+
+
+def test_a_removed_account_takes_all_along_that_was_made_of_its_videos(
+    database: Database, user: User, storage: LocalStorage
+) -> None:
+    robert = accounts.add(database, "robert", "correct horse battery")
+    theirs = store(database, robert, storage)
+    [kept] = give(database, storage, theirs, "320")
+    mine = [store(database, user, storage) for _ in range(2)]
+    made = [path for video in mine for path in give(database, storage, video, "320", "640")]
+    jobs.enqueue(database, mine[0].id, "poster")
+    paths = videos.remove_account(database, user)
+    assert sorted(paths) == sorted([*made, *(video.file_path for video in mine)])
+    assert sorted(orphans(database)) == sorted(paths)
+    assert [row.file_path for row in Derived.select().execute(database)] == [kept]
+    assert not Job.select().exists(database)
 
 
 # --- change and list

@@ -1,4 +1,4 @@
-"""The bytes of a video: ``/api/videos/{video_id}/stream``.
+"""The bytes of stored objects: ``/api/videos/{video_id}/stream``, and what was made of a video.
 
 The only place that joins the range grammar to stored objects. Preconditions
 come first, then If-Range, then Range (RFC 9110, section 13.2.2); the file is
@@ -9,13 +9,17 @@ import base64
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Protocol, Self
 
 import falcon
 
-from streamer import access, clock, inputs
-from streamer.access import StoredVideo
+from streamer import access, clock, derived, inputs
+from streamer.access import StoredObject
 from streamer.database import Database
+from streamer.errors import FieldError, InvalidInput, NotFound
+from streamer.models import Derived
 from streamer.protocol.conditional import EntityTag, Validators, format_http_date, if_range_matches
 from streamer.protocol.disposition import content_disposition
 from streamer.protocol.ranges import ByteRange, multipart_segments, segments_length, select_ranges
@@ -24,6 +28,8 @@ from streamer.resources.representations import is_modified, preconditions
 from streamer.storage.local import LocalStorage
 
 BLOCK_BYTES = 256 * 1024  # what the server's file wrapper asks for; Falcon's own is 8 KiB
+VTT = "text/vtt"
+CONTENT_TYPES = {VTT: f"{VTT}; charset=utf-8"}  # it never is anything else, which not everybody knows
 
 
 class FileBody(Protocol):
@@ -36,34 +42,46 @@ class FileBody(Protocol):
 
 
 @dataclass(frozen=True)
-class Stream:
-    """``/api/videos/{video_id}/stream``"""
+class Sender:
+    """Answers with a stored object, by the bytes or by the server in front."""
 
-    database: Database
     storage: LocalStorage
     sendfile: str = OFF
-    reads_by_claims = True  # one query for the user and the video
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
-        video = access.stored_video(self.database, req.context.claims, inputs.identifier(video_id))
-        req.context.username = video.username
-        validators = _validators(video)
-        resp.set_headers(_validator_fields(video, validators))
+    def send(self, req: falcon.Request, resp: falcon.Response, look_up: Callable[[], StoredObject]) -> None:
+        """Send what is found, which may be exchanged or removed while it is.
+
+        Raises PreconditionFailed, RangeNotSatisfiable, or what ``look_up`` raises.
+        """
+        stored = look_up()
+        while True:
+            try:
+                self._answer(req, resp, stored)
+            except FileNotFoundError:
+                current = look_up()
+                if current.file_path == stored.file_path:
+                    raise
+                stored = current
+            else:
+                return
+
+    def _answer(self, req: falcon.Request, resp: falcon.Response, stored: StoredObject) -> None:
+        req.context.username = stored.username
+        validators = validators_of(stored)
+        resp.set_headers(_validator_fields(stored, validators))
         if not is_modified(req, validators):
             resp.status = 304
             return
-        ranges = _requested_ranges(req, video, validators)
-        resp.set_headers(_representation_fields(video, kind=_disposition_kind(req)))
+        ranges = _requested_ranges(req, stored, validators)
+        resp.set_headers(_representation_fields(stored, kind=_disposition_kind(req)))
         if self._is_for_front(req, validators, ranges):
-            self._leave_to_front(req, resp, video)
+            self._leave_to_front(req, resp, stored)
         elif ranges is None:
-            self._send_whole(req, resp, video)
+            self._send_whole(req, resp, stored)
         elif len(ranges) == 1:
-            self._send_range(req, resp, video, ranges[0])
+            self._send_range(req, resp, stored, ranges[0])
         else:
-            self._send_ranges(req, resp, video, ranges)
-
-    on_head = on_get
+            self._send_ranges(req, resp, stored, ranges)
 
     def _is_for_front(
         self, req: falcon.Request, validators: Validators, ranges: list[ByteRange] | None
@@ -73,67 +91,103 @@ class Stream:
         range_field, if_range = req.get_header("Range"), req.get_header("If-Range")
         return is_answered_alike(preconditions(req), range_field, if_range, validators, ranges)
 
-    def _leave_to_front(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
+    def _leave_to_front(self, req: falcon.Request, resp: falcon.Response, stored: StoredObject) -> None:
         """Answer 200 without a byte: the server in front makes a 206 of it where a range was asked for."""
-        self._open(req, video, self.storage.open, 0, video.size).close()
-        resp.set_header(*handing_over(self.sendfile, video.file_path, self.storage.path(video.file_path)))
+        self._open(req, stored, 0, stored.size).close()
+        resp.set_header(*handing_over(self.sendfile, stored.file_path, self.storage.path(stored.file_path)))
         if self.sendfile == X_ACCEL_REDIRECT and req.get_header("Range") is None:
             resp.delete_header("Accept-Ranges")  # nginx adds its own to the whole, and none to a range
         resp.content_length = 0
         req.context.log_entry.is_sent_by_front = True
 
-    def _send_whole(self, req: falcon.Request, resp: falcon.Response, video: StoredVideo) -> None:
-        resp.content_length = video.size
+    def _send_whole(self, req: falcon.Request, resp: falcon.Response, stored: StoredObject) -> None:
         if req.method == "GET":
-            self._send_slice(req, resp, video, 0, video.size)
+            _hand_over(req, resp, self._open(req, stored, 0, stored.size))
+        resp.content_length = stored.size
 
     def _send_range(
-        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, byte_range: ByteRange
+        self, req: falcon.Request, resp: falcon.Response, stored: StoredObject, byte_range: ByteRange
     ) -> None:
+        _hand_over(req, resp, self._open(req, stored, byte_range.first, byte_range.length))
         resp.status = 206
-        resp.set_header("Content-Range", byte_range.content_range(video.size))
+        resp.set_header("Content-Range", byte_range.content_range(stored.size))
         resp.content_length = byte_range.length
-        self._send_slice(req, resp, video, byte_range.first, byte_range.length)
-
-    def _send_slice(
-        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, first: int, length: int
-    ) -> None:
-        _hand_over(req, resp, self._open(req, video, self.storage.open, first, length))
 
     def _send_ranges(
-        self, req: falcon.Request, resp: falcon.Response, video: StoredVideo, ranges: list[ByteRange]
+        self, req: falcon.Request, resp: falcon.Response, stored: StoredObject, ranges: list[ByteRange]
     ) -> None:
         boundary = secrets.token_hex(16)
-        segments = multipart_segments(ranges, video.size, video.mime_type, boundary)
+        segments = multipart_segments(ranges, stored.size, content_type(stored), boundary)
         length = segments_length(segments)
-        if length > video.size:  # the framing would cost more than the ranges save
-            self._send_whole(req, resp, video)
+        if length > stored.size:  # the framing would cost more than the ranges save
+            self._send_whole(req, resp, stored)
             return
+        on_close = req.context.log_entry.close
+        _hand_over(req, resp, self.storage.open_segments(stored.file_path, segments, on_close))
         resp.status = 206
         resp.content_type = f"multipart/byteranges; boundary={boundary}"
         resp.content_length = length
-        _hand_over(req, resp, self._open(req, video, self.storage.open_segments, segments))
 
-    def _open(
-        self, req: falcon.Request, video: StoredVideo, opening: Callable[..., FileBody], *part: object
-    ) -> FileBody:
-        """Open a part of the stored object. Raises NotFound if the video is gone since it was looked up."""
-        try:
-            return opening(video.file_path, *part, req.context.log_entry.close)
-        except FileNotFoundError:
-            access.stored_video(self.database, req.context.claims, video.id)
-            raise
+    def _open(self, req: falcon.Request, stored: StoredObject, first: int, length: int) -> FileBody:
+        return self.storage.open(stored.file_path, first, length, req.context.log_entry.close)
 
 
-def _validators(video: StoredVideo) -> Validators:
-    # the stored object never changes and its name is never used again
-    return Validators(etag=EntityTag(video.file_path.rpartition("/")[2]), last_modified=video.created_at)
+@dataclass(frozen=True)
+class Stream:
+    """``/api/videos/{video_id}/stream``"""
+
+    database: Database
+    sender: Sender
+    reads_by_claims = True  # one query for the user and the video
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        number, claims = inputs.identifier(video_id), req.context.claims
+        variant = req.params.get("variant")
+        if variant is None:
+            self.sender.send(req, resp, partial(access.stored_video, self.database, claims, number))
+        elif variant != derived.WEB:
+            raise InvalidInput(FieldError("variant", f"must be {derived.WEB}, or not be there"))
+        else:
+            self.sender.send(
+                req,
+                resp,
+                lambda: find(self.database, req, number, derived.VARIANT, derived.WEB, ".mp4"),
+            )
+
+    on_head = on_get
 
 
-def _validator_fields(video: StoredVideo, validators: Validators) -> dict[str, str]:
+def find(
+    database: Database, req: falcon.Request, video_id: int | None, kind: str, name: str, ending: str
+) -> StoredObject:
+    """What was made of a video, to be sent with this ending of its name. Raises NotFound if it was not."""
+    made = access.derived_objects(database, req.context.claims, video_id, kind)
+    req.context.username = made.username
+    if name not in made.objects:
+        raise NotFound("the video has none of these")
+    return renamed(made.objects[name], ending)
+
+
+def renamed(stored: StoredObject, ending: str) -> StoredObject:
+    """With another ending of the file name than that of the video."""
+    return stored._replace(filename=PurePosixPath(stored.filename).stem + ending)
+
+
+def content_type(stored: StoredObject) -> str:
+    """The Content-Type of a stored object."""
+    return CONTENT_TYPES.get(stored.mime_type, stored.mime_type)
+
+
+def validators_of(stored: StoredObject | Derived) -> Validators:
+    """The validators of a stored object."""
+    # it never changes and its name is never used again
+    return Validators(etag=EntityTag(stored.file_path.rpartition("/")[2]), last_modified=stored.created_at)
+
+
+def _validator_fields(stored: StoredObject, validators: Validators) -> dict[str, str]:
     return {
         "ETag": str(validators.etag),
-        "Last-Modified": format_http_date(video.created_at),
+        "Last-Modified": format_http_date(stored.created_at),
         # a file that somebody uploaded must not run as a page of this origin; also on a 304,
         # whose fields replace those that a cache has stored (RFC 9111, section 3.2)
         "Content-Security-Policy": "sandbox",
@@ -141,14 +195,14 @@ def _validator_fields(video: StoredVideo, validators: Validators) -> dict[str, s
     }
 
 
-def _representation_fields(video: StoredVideo, kind: str) -> dict[str, str]:
+def _representation_fields(stored: StoredObject, kind: str) -> dict[str, str]:
     fields = {
-        "Content-Type": video.mime_type,
+        "Content-Type": content_type(stored),
         "Accept-Ranges": "bytes",
-        "Content-Disposition": content_disposition(kind, video.filename),
+        "Content-Disposition": content_disposition(kind, stored.filename),
     }
-    if video.sha256:  # else it is still being computed
-        digest = base64.b64encode(bytes.fromhex(video.sha256)).decode()
+    if stored.sha256:  # else it is still being computed
+        digest = base64.b64encode(bytes.fromhex(stored.sha256)).decode()
         fields["Repr-Digest"] = f"sha-256=:{digest}:"
     return fields
 
@@ -158,7 +212,7 @@ def _disposition_kind(req: falcon.Request) -> str:
 
 
 def _requested_ranges(
-    req: falcon.Request, video: StoredVideo, validators: Validators
+    req: falcon.Request, stored: StoredObject, validators: Validators
 ) -> list[ByteRange] | None:
     """The ranges to send, or None for the whole. Raises RangeNotSatisfiable."""
     header = req.get_header("Range")
@@ -167,7 +221,7 @@ def _requested_ranges(
     condition = req.get_header("If-Range")
     if condition is not None and not if_range_matches(condition, validators, clock.now()):
         return None
-    return select_ranges(header, video.size)
+    return select_ranges(header, stored.size)
 
 
 class _Iterated:

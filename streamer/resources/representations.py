@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import falcon
 
-from streamer import clock, tokens, uploads
+from streamer import clock, derived, facts, jobs, playability, tokens, uploads
 from streamer.accounts import Session
 from streamer.config import Config
+from streamer.containers.media import Media, chosen
+from streamer.database import Database
 from streamer.errors import PreconditionFailed
 from streamer.intake import PARTIAL
-from streamer.models import Upload, User, Video
+from streamer.models import Derived, Job, Upload, User, Video
 from streamer.protocol.conditional import EntityTag, Outcome, Preconditions, Validators, evaluate
 
 
@@ -29,8 +33,13 @@ def _encode(value: dict[str, Any]) -> bytes:
 
 
 def entity_tag(value: dict[str, Any]) -> EntityTag:
-    """The strong entity tag of a JSON document: equal bytes, equal tag."""
-    return EntityTag(hashlib.sha256(_encode(value)).hexdigest()[:32])
+    """The strong entity tag of a JSON document."""
+    return entity_tag_of(_encode(value))
+
+
+def entity_tag_of(data: bytes) -> EntityTag:
+    """A strong entity tag: equal bytes, equal tag."""
+    return EntityTag(hashlib.sha256(data).hexdigest()[:32])
 
 
 def preconditions(req: falcon.Request) -> Preconditions:
@@ -54,9 +63,15 @@ def is_modified(req: falcon.Request, validators: Validators) -> bool:
     return True
 
 
-def require_preconditions(req: falcon.Request, validators: Validators) -> None:
-    """Raise PreconditionFailed unless the preconditions of a request that changes something hold."""
-    is_modified(req, validators)
+def require_preconditions(req: falcon.Request, validators: Validators | None) -> None:
+    """Raise PreconditionFailed unless the preconditions of a request that changes something hold.
+
+    The validators are None where there is nothing yet, which no If-Match wants (RFC 9110, section 13.1.1).
+    """
+    if validators is not None:
+        is_modified(req, validators)
+    elif preconditions(req).if_match is not None:
+        raise PreconditionFailed("a precondition of the request wants something to be there, and nothing is")
 
 
 def base_url(req: falcon.Request, config: Config) -> str:
@@ -100,9 +115,33 @@ def session(granted: Session, access_tokens: tokens.AccessTokens, config: Config
     }
 
 
-def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
+class Shown(NamedTuple):
+    """A video, with all that is told of it."""
+
+    row: Video
+    uploader: User
+    made: list[Derived]
+    work: list[Job]
+
+
+def look_up(database: Database, uploader: User, rows: Sequence[Video]) -> list[Shown]:
+    """What is told of some videos of one user, in two queries."""
+    ids = [row.id for row in rows]
+    made, work = derived.of(database, ids), jobs.of(database, ids)
+    return [Shown(row, uploader, made[row.id], work[row.id]) for row in rows]
+
+
+def videos(database: Database, uploader: User, rows: Sequence[Video], base: str) -> list[dict[str, Any]]:
+    """Some videos of one user."""
+    return [video(shown, base) for shown in look_up(database, uploader, rows)]
+
+
+def video(shown: Shown, base: str) -> dict[str, Any]:
     """A video."""
+    row, uploader, made, work = shown
     address = f"{base}/api/videos/{row.id}"
+    media = facts.of(row)
+    verdict = playability.judge(row.mime_type, media)
     return {
         "id": row.id,
         "title": row.title,
@@ -114,8 +153,88 @@ def video(row: Video, uploader: User, base: str) -> dict[str, Any]:
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
         "uploader": {"id": uploader.id, "username": uploader.username},
-        "links": {"self": address, "stream": f"{address}/stream"},
+        "media": media and _media(media),
+        "playable": verdict and asdict(verdict),
+        "processing": _processing(work),
+        "error": _error(work),
+        "captions": captions(made, address),
+        "links": _links(made, address, plays_itself=verdict is not None and verdict.direct),
     }
+
+
+def _media(media: Media) -> dict[str, Any]:
+    """The facts of a file, by the tracks that players begin with."""
+    picture, sound = chosen(media.video), chosen(media.audio)
+    codecs = [track.codec for track in (picture, sound) if track]
+    return {
+        "duration": _rounded(media.duration),
+        "width": picture and picture.width,
+        "height": picture and picture.height,
+        "video_codec": picture and picture.name,
+        "audio_codec": sound and sound.name,
+        "codecs": ", ".join(map(str, codecs)) if codecs and all(codecs) else None,
+        "bit_rate": media.bit_rate,
+        "frame_rate": picture and _rounded(picture.frame_rate),
+        "rotation": picture and picture.rotation,
+        "faststart": media.faststart,
+        "bit_depth": picture and picture.bit_depth,
+        "dynamic_range": picture and picture.dynamic_range,
+    }
+
+
+def _rounded(number: float | None, digits: int = 3) -> float | None:
+    return None if number is None else round(number, digits)
+
+
+def _processing(work: Sequence[Job]) -> dict[str, Any] | None:
+    """What is being done, else what will be done next."""
+    for state in (jobs.RUNNING, jobs.QUEUED):
+        for job in work:
+            if job.state == state:
+                return {"step": job.step, "percent": _rounded(job.percent, 1), "eta": _rounded(job.eta, 1)}
+    return None
+
+
+def _error(work: Sequence[Job]) -> dict[str, Any] | None:
+    """Why the first step that failed did."""
+    for job in work:
+        if job.state == jobs.FAILED:
+            return {"code": job.error_code, "detail": job.error_detail or ""}
+    return None
+
+
+def captions(made: Sequence[Derived], address: str) -> list[dict[str, Any]]:
+    """The captions of a video at this address: those of the file, then others."""
+    found = [row for row in made if row.kind == derived.CAPTIONS]
+    # the tracks of the file are named by their number
+    found.sort(key=lambda row: (not row.name.isdigit(), len(row.name) * row.name.isdigit(), row.name))
+    return [caption(row.name, json.loads(row.facts), address) for row in found]
+
+
+def caption(name: str, members: Mapping[str, Any], address: str) -> dict[str, Any]:
+    """One of them, by its facts."""
+    return {
+        "name": name,
+        "language": members["language"],
+        "label": members["label"],
+        "is_forced": members["is_forced"],
+        "source": members["source"],
+        "url": f"{address}/captions/{name}.vtt",
+    }
+
+
+def _links(made: Sequence[Derived], address: str, *, plays_itself: bool) -> dict[str, str]:
+    """Where to go from a video at this address; what is not there has no link."""
+    kinds = {row.kind for row in made}
+    links = {"self": address, "stream": f"{address}/stream"}
+    if derived.VARIANT in kinds:
+        links["play"] = f"{address}/stream?variant={derived.WEB}"
+    elif plays_itself:
+        links["play"] = f"{address}/stream"
+    links["poster"] = f"{address}/poster.{'jpg' if derived.POSTER in kinds else 'svg'}"
+    if derived.STORYBOARD in kinds:
+        links["storyboard"] = f"{address}/storyboard.vtt"
+    return links
 
 
 def upload(row: Upload, base: str) -> dict[str, Any]:
@@ -143,14 +262,19 @@ def upload(row: Upload, base: str) -> dict[str, Any]:
     }
 
 
-def send_new_video(resp: falcon.Response, row: Video, uploader: User, base: str) -> None:
+def send_new_video(resp: falcon.Response, database: Database, row: Video, uploader: User, base: str) -> None:
     """Answer that a video has been made."""
-    representation = video(row, uploader, base)
-    resp.location = representation["links"]["self"]
-    resp.set_header("ETag", str(video_tag(row, uploader)))
-    send_json(resp, representation, 201)
+    [shown] = look_up(database, uploader, [row])
+    resp.location = f"{base}/api/videos/{row.id}"
+    send_video(resp, shown, base, 201)
 
 
-def video_tag(row: Video, uploader: User) -> EntityTag:
+def send_video(resp: falcon.Response, shown: Shown, base: str, status: int = 200) -> None:
+    """Answer with a video."""
+    resp.set_header("ETag", str(video_tag(shown)))
+    send_json(resp, video(shown, base), status)
+
+
+def video_tag(shown: Shown) -> EntityTag:
     """The entity tag of a video's document, the same by whatever name the server is reached."""
-    return entity_tag(video(row, uploader, base=""))
+    return entity_tag(video(shown, base=""))

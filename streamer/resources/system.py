@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import falcon
 import peewee
@@ -10,6 +11,7 @@ import peewee
 import streamer
 from streamer.config import Config
 from streamer.database import Database
+from streamer.ffmpeg.tools import Tools
 from streamer.models import User
 from streamer.protocol.conditional import Validators
 from streamer.resources.representations import base_url, entity_tag, is_modified, send_json
@@ -44,6 +46,7 @@ class Health:
 
     database: Database
     storage: LocalStorage
+    tools: Tools | None
     public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -54,6 +57,7 @@ class Health:
             {
                 "status": "ok" if healthy else "failed",
                 "checks": {name: "ok" if passed else "failed" for name, passed in checks.items()},
+                "ffmpeg": self.tools and _abilities(self.tools),
             },
             200 if healthy else 503,
         )
@@ -68,6 +72,16 @@ class Health:
         except peewee.DatabaseError:
             return False
         return True
+
+
+def _abilities(tools: Tools) -> dict[str, Any]:
+    """What can be made here."""
+    return {
+        "version": tools.version,
+        "h264": "libx264" in tools.encoders,
+        "hdr": {"zscale", "tonemap"} <= tools.filters,
+        "ffprobe": tools.ffprobe is not None,
+    }
 
 
 class OpenApi:

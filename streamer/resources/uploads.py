@@ -79,7 +79,8 @@ def _send_video(req: falcon.Request, resp: falcon.Response, intake: Intake, uplo
     """What ``POST /api/videos`` would have answered, had the bytes come there."""
     user: User = req.context.user
     video = access.video_for(intake.database, user, upload.video_id)
-    representations.send_new_video(resp, video, user, representations.base_url(req, intake.config))
+    base = representations.base_url(req, intake.config)
+    representations.send_new_video(resp, intake.database, video, user, base)
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,6 @@ class UploadCheck:
                 "max_size": config.max_upload_bytes,
                 "chunk_size": CHUNK_BYTES,
                 "quota_left": quota_left,
-                "duplicate_of": same and representations.video(same, user, base),
+                "duplicate_of": same and representations.videos(self.intake.database, user, [same], base)[0],
             },
         )

@@ -7,16 +7,17 @@ from urllib.parse import urlencode
 
 import falcon
 
-from streamer import access, cleanup, inputs, videos
+from streamer import access, cleanup, inputs, jobs, videos
 from streamer.admission import BodyRule
 from streamer.config import Config
 from streamer.database import Database
-from streamer.models import Video
+from streamer.errors import FfmpegMissing, NothingFailed
+from streamer.intake import Intake
 from streamer.protocol.conditional import Validators
 from streamer.resources import representations
 from streamer.resources.bodies import Json, read_json
 from streamer.resources.receptions import DETAILS, VideoBody, received
-from streamer.resources.representations import is_modified, require_preconditions, send_json
+from streamer.resources.representations import Shown, is_modified, require_preconditions, send_json
 from streamer.storage.local import LocalStorage
 
 QUERY = {
@@ -24,7 +25,7 @@ QUERY = {
     "limit": inputs.limit,
     "sort": inputs.one_of(*videos.SORTS),
     "q": inputs.search,
-    "status": inputs.one_of(*videos.STATUSES),
+    "status": inputs.one_of(*jobs.STATUSES),
 }
 CHANGES = Json(others=("application/merge-patch+json",))
 
@@ -49,9 +50,8 @@ class Videos:
         total_pages = -(-page.total // query.limit)
         meta = {"page": query.page, "limit": query.limit, "total": page.total, "total_pages": total_pages}
         resp.set_header("Link", _page_links(f"{base}/api/videos", req.params, query.page, total_pages))
-        send_json(
-            resp, {"data": [representations.video(row, user, base) for row in page.videos], "meta": meta}
-        )
+        data = representations.videos(self.database, user, page.videos, base)
+        send_json(resp, {"data": data, "meta": meta})
 
     on_head = on_get
 
@@ -59,7 +59,8 @@ class Videos:
         user = req.context.user
         with received(req, self.video_body.begin) as reception:
             video = reception.finish()
-        representations.send_new_video(resp, video, user, representations.base_url(req, self.config))
+        base = representations.base_url(req, self.config)
+        representations.send_new_video(resp, self.database, video, user, base)
 
 
 def _page_links(address: str, params: Mapping[str, Any], page: int, total_pages: int) -> str:
@@ -86,14 +87,14 @@ class VideoItem:
     bodies = {"PATCH": CHANGES}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
-        video = access.video_for(self.database, req.context.user, inputs.identifier(video_id))
-        validators = self._validators(req, video)
+        shown = find(self.database, req, video_id)
+        validators = validators_of(shown)
         resp.set_header("ETag", str(validators.etag))
         resp.cache_control = ("private", "no-cache")
         if not is_modified(req, validators):
             resp.status = 304
             return
-        send_json(resp, self._represent(req, video))
+        send_json(resp, representations.video(shown, representations.base_url(req, self.config)))
 
     on_head = on_get
 
@@ -102,24 +103,48 @@ class VideoItem:
         access.video_for(self.database, user, inputs.identifier(video_id))  # before the body is judged
         changes = inputs.parse_fields(read_json(req), required={}, optional=DETAILS)
         with self.database.atomic():  # nobody changes it between the precondition and the change
-            video = access.video_for(self.database, user, inputs.identifier(video_id))
-            require_preconditions(req, self._validators(req, video))
+            shown = find(self.database, req, video_id)
+            require_preconditions(req, validators_of(shown))
             if changes:
-                video = videos.change(self.database, video, changes.get("title"), changes.get("description"))
-        resp.set_header("ETag", str(self._validators(req, video).etag))
-        send_json(resp, self._represent(req, video))
+                videos.change(self.database, shown.row, changes.get("title"), changes.get("description"))
+        representations.send_video(resp, shown, representations.base_url(req, self.config))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
-        user = req.context.user
         with self.database.atomic():
-            video = access.video_for(self.database, user, inputs.identifier(video_id))
-            require_preconditions(req, self._validators(req, video))
-            videos.remove(self.database, user, video)
-        cleanup.remove_orphans(self.database, self.storage, [video.file_path])
+            shown = find(self.database, req, video_id)
+            require_preconditions(req, validators_of(shown))
+            orphans = videos.remove(self.database, req.context.user, shown.row)
+        cleanup.remove_orphans(self.database, self.storage, orphans)
         resp.status = 204
 
-    def _represent(self, req: falcon.Request, video: Video) -> dict[str, Any]:
-        return representations.video(video, req.context.user, representations.base_url(req, self.config))
 
-    def _validators(self, req: falcon.Request, video: Video) -> Validators:
-        return Validators(etag=representations.video_tag(video, req.context.user), last_modified=None)
+@dataclass(frozen=True)
+class VideoRetry:
+    """``/api/videos/{video_id}/retry``"""
+
+    intake: Intake
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, video_id: str) -> None:
+        database = self.intake.database
+        with database.atomic():
+            shown = find(database, req, video_id)
+            require_preconditions(req, validators_of(shown))
+            if not jobs.retry(database, shown.row.id):
+                raise NothingFailed("nothing has failed that could be tried again")
+            if self.intake.tools is None:
+                raise FfmpegMissing
+            shown = find(database, req, video_id)
+        representations.send_video(resp, shown, representations.base_url(req, self.intake.config), 202)
+
+
+def find(database: Database, req: falcon.Request, video_id: str) -> Shown:
+    """A video of the user who asks. Raises NotFound."""
+    user = req.context.user
+    row = access.video_for(database, user, inputs.identifier(video_id))
+    [shown] = representations.look_up(database, user, [row])
+    return shown
+
+
+def validators_of(shown: Shown) -> Validators:
+    """The validators of a video's document."""
+    return Validators(etag=representations.video_tag(shown), last_modified=None)

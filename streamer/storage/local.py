@@ -4,6 +4,10 @@ An upload grows in ``incoming/`` and is renamed into ``videos/`` when it is
 complete and on the disk. Who writes a file holds a lock on it, and the kernel
 drops the lock of a dead process: a file that is not locked waits for its next
 bytes, if there is a row of its upload, or was left behind by a crash.
+
+What is made of a video grows in a folder of its own in ``scratch/``, whose lock
+tells in the same way whether somebody still works there, and is renamed into
+``derived/``.
 """
 
 import errno
@@ -12,7 +16,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamer.errors import InsufficientStorage, UploadGone, UploadLocked
@@ -21,18 +25,26 @@ from streamer.storage import locks
 from streamer.storage.slices import FileSlice, SegmentedBody, pread
 
 VIDEOS = "videos"
+DERIVED = "derived"
 INCOMING = "incoming"
+SCRATCH = "scratch"
+LOCK_SUFFIX = ".lock"
 COPY_BYTES = 64 * 2**20  # of one call that copies inside the kernel
 BLOCK_BYTES = 2**20  # of one read where there is no such call
+# others put things into folders too: a NAS its previews, a file manager its settings
+_OURS = re.compile("[0-9a-f]{32}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class StagedFile:
     """A file that grows, and is locked for as long as it is open: write, seal, publish, close."""
 
-    def __init__(self, storage: "LocalStorage", path: Path, descriptor: int) -> None:
-        self.name = path.name
-        self.file_path = f"{VIDEOS}/{path.name}"
+    def __init__(
+        self, storage: "LocalStorage", path: Path, descriptor: int, folder: str = VIDEOS, name: str = ""
+    ) -> None:
+        """``folder`` and ``name`` are what it will be published as; the name is that of the path already."""
+        self.name = name or path.name
+        self.file_path = f"{folder}/{self.name}"
         self.size = os.fstat(descriptor).st_size
         self._storage = storage
         self._path = path
@@ -68,10 +80,10 @@ class StagedFile:
                 _copy_by_hand(other._descriptor, self._descriptor, other.size)
         self.size += other.size
 
-    def read_head(self, size: int) -> bytes:
-        """At most the first ``size`` bytes."""
+    def read_at(self, size: int, position: int) -> bytes:
+        """At most ``size`` bytes from a position, as ``os.pread`` does."""
         try:
-            return pread(self._descriptor, size, 0)
+            return pread(self._descriptor, size, position)
         finally:
             os.lseek(self._descriptor, self.size, os.SEEK_SET)  # where reading has to move
 
@@ -150,8 +162,27 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+class Scratch:
+    """A folder for one piece of work, which is removed with all that is in it when it is closed."""
+
+    def __init__(self, path: Path, lock: Path, descriptor: int) -> None:
+        self.name = path.name
+        self.path = path
+        self._lock = lock
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Remove it; again does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            locks.unlock(descriptor)
+            os.close(descriptor)
+            self._lock.unlink(missing_ok=True)
+
+
 class LocalStorage:
-    """The ``videos/`` and ``incoming/`` folders of a data folder.
+    """The folders of a data folder.
 
     With ``group_reads``, a server in front that runs as another user of our
     group can read the objects that are made from now on.
@@ -161,25 +192,74 @@ class LocalStorage:
         self._root = root
         self._root_text = str(root)  # joining text takes less than making a Path, for every answer
         self.file_mode = 0o640 if group_reads else 0o600
-        make_folder(root / VIDEOS, 0o750 if group_reads else 0o700)
-        make_folder(root / INCOMING)
+        for folder in (VIDEOS, DERIVED):
+            make_folder(root / folder, 0o750 if group_reads else 0o700)
+        for folder in (INCOMING, SCRATCH):
+            make_folder(root / folder)
         _sync(root)
 
     def path(self, file_path: str) -> Path:
         """Where an object is. Only names that this package has made are ever passed in."""
         return self._root / file_path
 
-    def stage(self) -> StagedFile:
-        """Begin a new object."""
+    def stage(self, folder: str = VIDEOS) -> StagedFile:
+        """Begin a new object of this folder."""
+        return StagedFile(self, *self._create(INCOMING, ""), folder)
+
+    def _create(self, folder: str, suffix: str) -> tuple[Path, int]:
+        """A new file with a name of its own, locked and open for writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         while True:
-            path = self.path(f"{INCOMING}/{secrets.token_hex(16)}")
+            path = self.path(f"{folder}/{secrets.token_hex(16)}{suffix}")
             descriptor = os.open(path, flags, self.file_mode)
             if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
-                return StagedFile(self, path, descriptor)
+                return path, descriptor
             # a process that starts just now took it for abandoned, before it was locked
             locks.unlock(descriptor)
             os.close(descriptor)
+
+    def scratch(self) -> Scratch:
+        """Begin a folder to work in."""
+        lock, descriptor = self._create(SCRATCH, LOCK_SUFFIX)
+        scratch = Scratch(lock.with_suffix(""), lock, descriptor)
+        try:
+            scratch.path.mkdir(mode=0o700)
+        except BaseException:  # such as a full disk
+            scratch.close()
+            raise
+        return scratch
+
+    def adopt(self, path: Path) -> StagedFile:
+        """Take a file that was made in a scratch folder, to publish it as a derived object."""
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        os.chmod(path, self.file_mode)
+        locks.try_lock(descriptor)  # nobody else knows of it
+        return StagedFile(self, path, descriptor, DERIVED, secrets.token_hex(16))
+
+    def is_worked_in(self, name: str) -> bool:
+        """Whether somebody still works in a scratch folder."""
+        with self.claim(f"{SCRATCH}/{name}{LOCK_SUFFIX}") as claimed:
+            return not claimed
+
+    def sweep_scratch(self) -> None:
+        """Remove the scratch folders in which nobody works any more."""
+        # a folder is made after its lock and removed before it
+        for name in {entry.removesuffix(LOCK_SUFFIX) for entry in os.listdir(self._root / SCRATCH)}:
+            if not _OURS.fullmatch(name):
+                continue
+            with self.claim(f"{SCRATCH}/{name}{LOCK_SUFFIX}") as claimed:
+                if claimed:
+                    shutil.rmtree(self.path(f"{SCRATCH}/{name}"), ignore_errors=True)
+                    self.delete(f"{SCRATCH}/{name}{LOCK_SUFFIX}")
+
+    def scratch_size(self, name: str) -> int:
+        """How many bytes the files of a scratch folder have."""
+        size = 0
+        with suppress(FileNotFoundError), os.scandir(self.path(f"{SCRATCH}/{name}")) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it went just now
+                    size += entry.stat(follow_symlinks=False).st_size
+        return size
 
     def resume(self, name: str) -> StagedFile:
         """Open a file that was staged before. Raises UploadGone, or UploadLocked if somebody has it."""
@@ -238,12 +318,11 @@ class LocalStorage:
     def incoming(self) -> list[str]:
         """The names of all files that are growing, or have not grown on."""
         names = os.listdir(self._root / INCOMING)
-        # others put things into folders too: a NAS its previews, a file manager its settings
-        return [name for name in names if re.fullmatch("[0-9a-f]{32}", name)]
+        return [name for name in names if _OURS.fullmatch(name)]
 
     def is_writable(self) -> bool:
         """Tell whether the folders are there, can be written to, and have room."""
-        folders = [self._root / folder for folder in (VIDEOS, INCOMING)]
+        folders = [self._root / folder for folder in (VIDEOS, DERIVED, INCOMING, SCRATCH)]
         return (
             all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
             and shutil.disk_usage(self._root).free > 0

@@ -1,20 +1,23 @@
 """Fixtures of the live tests: servers as processes, programs that play and fetch, films to play."""
 
+import itertools
 import os
 import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
 
 from tests.helpers import video_bytes
-from tests.live.harness import MIB, USERNAME, Api, Server, require
+from tests.live.harness import MIB, USERNAME, Api, Server, Worker, require
 
 StartServer = Callable[..., Server]
+StartWorker = Callable[..., Worker]
 
 
 class Template:
@@ -87,6 +90,22 @@ class _servers:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts ``streamer worker`` on the data folder of a server: ``start_worker(server)``."""
+    with ExitStack() as started:
+        numbers = itertools.count()
+
+        def start(server: Server, **settings: str) -> Worker:
+            log_path = tmp_path / f"worker-{next(numbers)}.log"
+            worker = Worker(server.data, log_path, STREAMER_FFMPEG="auto", **settings)  # type: ignore[arg-type]
+            started.callback(worker.finish)
+            worker.start()
+            return worker
+
+        yield start
 
 
 @pytest.fixture(scope="module")

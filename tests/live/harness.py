@@ -305,11 +305,11 @@ class Server:
             environment = {k: v for k, v in environment.items() if not k.startswith("COVERAGE_PROCESS")}
         environment |= {name: os.environ[name] for name in {"STREAMER_FAST_PATHS"} & os.environ.keys()}
         # the disk of the tests may be fuller than the reserve allows
-        environment |= {"STREAMER_MIN_FREE_BYTES": "0", **self._settings}
-        command = [sys.executable, "-m", "streamer", "serve", "--host", self.host, "--port", "0"]
+        environment |= {"STREAMER_MIN_FREE_BYTES": "0", "STREAMER_FFMPEG": "off", **self._settings}
+        command = [sys.executable, "-m", "streamer", *self._arguments(), "--data", str(self.data)]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--data", str(self.data)],
+                command,
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -320,11 +320,18 @@ class Server:
             )
         assert self._process.stdout is not None
         self.ready_line = self._process.stdout.readline()
-        ready = re.fullmatch(r"streamer (\S+) is ready at (http://\S+)\n", self.ready_line)
-        assert ready, f"printed {self.ready_line!r} and logged:\n{self.log}"
-        self.url = ready[2]
-        self.port = urlsplit(self.url).port or 0
+        assert self._reads_ready_line(), f"printed {self.ready_line!r} and logged:\n{self.log}"
         return self
+
+    def _arguments(self) -> list[str]:
+        return ["serve", "--host", self.host, "--port", "0"]
+
+    def _reads_ready_line(self) -> bool:
+        ready = re.fullmatch(r"streamer (\S+) is ready at (http://\S+)\n", self.ready_line)
+        if ready:
+            self.url = ready[2]
+            self.port = urlsplit(self.url).port or 0
+        return ready is not None
 
     def _limit_descriptors(self) -> None:
         import resource  # which Windows has not
@@ -503,6 +510,16 @@ class Server:
             "LEFT JOIN video ON uploader_id = user.id GROUP BY user.id",
         )
         assert sorted(self.query(sums[0])) == sorted(self.query(sums[1]))
+
+
+class Worker(Server):
+    """``streamer worker`` as a process of its own, on the data folder of a server; it has no address."""
+
+    def _arguments(self) -> list[str]:
+        return ["worker"]
+
+    def _reads_ready_line(self) -> bool:
+        return re.fullmatch(r"streamer \S+ works on .+\n", self.ready_line) is not None
 
 
 class Background(threading.Thread):

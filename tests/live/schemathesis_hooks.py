@@ -1,4 +1,4 @@
-"""What schemathesis cannot guess: the bytes of a video, and what a form cannot say."""
+"""What schemathesis cannot guess: the bytes of files, and what a form cannot say."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import schemathesis
 from hypothesis import strategies as st
 
 from streamer.protocol import draft, tus
+from tests.derived import JPEG, PNG, VTT, WEBP
 from tests.helpers import video_bytes
 
 VIDEO = st.integers(min_value=100, max_value=5000).map(video_bytes)
 
 for media_type in ("video/*", "application/octet-stream", tus.MEDIA_TYPE, draft.MEDIA_TYPE):
     schemathesis.openapi.media_type(media_type, VIDEO)
+for media_type, image in (("image/jpeg", JPEG), ("image/png", PNG), ("image/webp", WEBP)):
+    schemathesis.openapi.media_type(media_type, st.just(image))
+for media_type in ("text/vtt", "application/x-subrip", "text/srt", "text/plain"):
+    schemathesis.openapi.media_type(media_type, st.just(VTT))
 
 
 @schemathesis.hook

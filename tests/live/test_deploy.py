@@ -56,7 +56,8 @@ def test_a_visitor_signs_up_uploads_seeks_and_deletes(front: Front) -> None:
     assert answer.status == 201
     video = answer.json
     address = f"{front.url}/api/videos/{video['id']}"
-    assert video["links"] == {"self": address, "stream": f"{address}/stream"}
+    links = {"self": "", "stream": "/stream", "poster": "/poster.svg"}
+    assert video["links"] == {name: address + path for name, path in links.items()}
     assert answer.headers["location"] == address
     assert sha256(api.download(video["id"])) == sha256(data)
     part = api.get(stream_path(video["id"]), {"Range": "bytes=1000000-1000099"})

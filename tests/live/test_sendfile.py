@@ -18,6 +18,10 @@ SHORTEST_THROUGH = {"lighttpd": 300_000}
 PAGE = "https://app.example.org"
 MECHANISMS = {"nginx": "x-accel-redirect", "apache2": "x-sendfile", "lighttpd": "x-sendfile"}
 
+CAPTIONS = b"WEBVTT\n\n" + b"".join(
+    b"00:%02d:00.000 --> 00:%02d:30.000\nMinute %d\n\n" % (minute, minute, minute) for minute in range(60)
+)
+
 # what differs from answer to answer, or tells who has sent it
 OWN = {"date", "server", "x-request-id", "connection", "keep-alive", "via"}
 
@@ -48,6 +52,8 @@ def trio(
             (name, max(size, SHORTEST_THROUGH.get(program, 0))) for name, size in SIZES.items()
         )
     }
+    path = f"/api/videos/{ids['long']}/captions/en"
+    assert plain.api.request("PUT", path, CAPTIONS, {"Content-Type": "text/vtt"}).status == 201
     with (
         running(program, folder / "through", plain, certificate) as through,
         running(program, folder / "offloaded", offloading, certificate) as offloaded,
@@ -177,6 +183,19 @@ def test_an_answer_is_the_same_whoever_sends_it(
         comparable(api.request(method, path, None, headers))
         for api in (trio.alone, trio.through, trio.offloaded)
     )
+    assert offloaded == through
+    assert offloaded == alone
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=10-19"}], ids=["whole", "range"])
+def test_what_belongs_to_a_video_goes_the_same_way(trio: Trio, headers: dict[str, str], method: str) -> None:
+    path = f"/api/videos/{trio.ids['long']}/captions/en.vtt"
+    alone, through, offloaded = (
+        comparable(api.request(method, path, None, headers))
+        for api in (trio.alone, trio.through, trio.offloaded)
+    )
+    assert alone[0] == (206 if headers and method == "GET" else 200)
     assert offloaded == through
     assert offloaded == alone
 

@@ -22,7 +22,8 @@ from tests.conftest import MakeApp
 from tests.helpers import PASSWORD, Client, video_bytes
 from tests.wsgi import database_of
 
-# never answered to a request: they end the start, or are the root of the tree, or carry their own code
+# never answered to a request: they end the start, or work in the background, or are the root of the tree, or
+# carry their own code
 BESIDE_THE_TABLE = {
     errors.StreamerError,
     errors.ConfigurationError,
@@ -31,6 +32,9 @@ BESIDE_THE_TABLE = {
     errors.SecretUnusable,
     errors.CannotListen,
     errors.MalformedRequest,
+    errors.MediaUnreadable,
+    errors.FfmpegFailed,
+    errors.Stopped,
 }
 
 
@@ -125,6 +129,10 @@ def test_no_two_failures_have_the_same_code() -> None:
         (errors.Busy("x"), 503, "busy", {"Retry-After": "1"}, {}),
         (errors.Unavailable("x"), 503, "unavailable", {"Retry-After": "10"}, {}),
         (errors.NotAVideo("x"), 415, "not_a_video", {}, {}),
+        (errors.NotAnImage("x"), 415, "not_an_image", {}, {}),
+        (errors.NoPictures("x"), 409, "no_pictures", {}, {}),
+        (errors.NothingFailed("x"), 409, "nothing_failed", {}, {}),
+        (errors.FfmpegMissing(), 501, "ffmpeg_missing", {}, {}),
         (errors.BodyTooLarge(12), 413, "body_too_large", {}, {"limit": 12}),
         (errors.QuotaExceeded(20, 15), 413, "quota_exceeded", {}, {"quota": 20, "used": 15}),
         (errors.InsufficientStorage(3), 507, "insufficient_storage", {}, {"available": 3}),

@@ -13,12 +13,14 @@ import falcon
 import pytest
 
 import streamer
-from streamer import uploads
+from streamer import derived, uploads
 from streamer.app import Application
 from streamer.config import Config
 from streamer.uploads import Plan
-from tests.conftest import Clock
+from tests.conftest import Clock, MakeApp
+from tests.derived import give, give_captions
 from tests.helpers import Client, video_bytes
+from tests.live.harness import require
 from tests.wsgi import call, database_of, intake_of
 
 UPLOAD = f"/api/uploads/{'0' * 32}"
@@ -41,9 +43,24 @@ def test_the_index_names_the_server_and_leads_on(anonymous: Client) -> None:
 
 def test_a_healthy_server_says_so(anonymous: Client) -> None:
     answer = anonymous.get("/health", status=200)
-    assert answer.json == {"status": "ok", "checks": {"database": "ok", "storage": "ok"}}
+    assert answer.json == {"status": "ok", "checks": {"database": "ok", "storage": "ok"}, "ffmpeg": None}
     assert "Retry-After" not in answer.headers
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_health_tells_what_the_ffmpeg_can_do(make_app: MakeApp) -> None:
+    app = make_app(ffmpeg="auto")
+    tools = intake_of(app).tools
+    require(tools is not None, "needs ffmpeg")
+    assert tools is not None
+    told = Client(app).get("/health", status=200).json["ffmpeg"]
+    assert told == {
+        "version": tools.version,
+        "h264": "libx264" in tools.encoders,
+        "hdr": {"zscale", "tonemap"} <= tools.filters,
+        "ffprobe": tools.ffprobe is not None,
+    }
+    assert str(tools.ffmpeg) not in str(told)
 
 
 def drop_table(data: Path) -> None:
@@ -108,7 +125,8 @@ def test_a_server_without_its_data_is_not_healthy(
     assert answer.status_int == 503
     assert int(answer.headers["Retry-After"]) > 0
     if method == "GET":
-        assert answer.json == {"status": "failed", "checks": {"database": database, "storage": storage}}
+        assert answer.json["status"] == "failed"
+        assert answer.json["checks"] == {"database": database, "storage": storage}
     database_of(app).close()
 
 
@@ -166,7 +184,7 @@ def test_the_contract_is_served_with_a_validator(anonymous: Client) -> None:
 def urls(app: Application) -> dict[str, set[str]]:
     """An address of each route, and the methods that its resource has."""
     return {
-        template.replace("{video_id}", "1").replace("{upload_id}", "0" * 32): {
+        template.format(video_id=1, upload_id="0" * 32, name="0"): {
             m for m in METHODS if hasattr(resource, f"on_{m.lower()}")
         }
         for template, resource in app.routes.items()
@@ -175,6 +193,9 @@ def urls(app: Application) -> dict[str, set[str]]:
 
 def test_head_gives_the_fields_of_get_and_no_body(app: Application, alice: Client) -> None:
     alice.upload(video_bytes(5000), status=201)
+    give(app, derived.TILES, "jpg", "image/jpeg", b"tiles")
+    give(app, derived.STORYBOARD, "vtt", "text/vtt", b"WEBVTT\n")
+    give_captions(app, "0")
     walked = 0
     for url, methods in urls(app).items():
         assert ("GET" in methods) == ("HEAD" in methods), url
@@ -188,7 +209,7 @@ def test_head_gives_the_fields_of_get_and_no_body(app: Application, alice: Clien
         assert head.fields | {"x-request-id": ""} == whole.fields | {"x-request-id": ""}, url
         assert head.fields["content-length"] == str(len(body)), url
         walked += 1
-    assert walked >= 7
+    assert walked >= 12
 
 
 def test_head_of_an_upload_speaks_its_dialect_and_has_the_length_of_get(

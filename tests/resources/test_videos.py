@@ -133,9 +133,15 @@ def test_a_created_video_is_told_whole(alice: Client, frozen: Clock) -> None:
         "created_at": "2026-05-04T03:02:01.654Z",
         "updated_at": "2026-05-04T03:02:01.654Z",
         "uploader": {"id": 1, "username": "alice"},
+        "media": None,
+        "playable": None,
+        "processing": None,
+        "error": None,
+        "captions": [],
         "links": {
             "self": "http://localhost:80/api/videos/1",
             "stream": "http://localhost:80/api/videos/1/stream",
+            "poster": "http://localhost:80/api/videos/1/poster.svg",
         },
     }
     assert answer.headers["Location"] == answer.json["links"]["self"]

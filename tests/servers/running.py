@@ -84,6 +84,7 @@ class Running(Server):
         own = {
             "STREAMER_DATA": str(self.data),
             "STREAMER_MIN_FREE_BYTES": "0",
+            "STREAMER_FFMPEG": "off",
             "HOME": str(self._folder),
             "PYTHONPATH": str(ROOT),
             "PORT": str(self.port),

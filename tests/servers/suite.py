@@ -157,7 +157,8 @@ class Suite:
         made = server.api.request("POST", path, body, fields)
         address = f"{root}/api/videos/{made.json['id']}"
         assert made.headers["location"] == address
-        assert made.json["links"] == {"self": address, "stream": f"{address}/stream"}
+        links = {"self": "", "stream": "/stream", "poster": "/poster.svg"}
+        assert made.json["links"] == {name: address + path for name, path in links.items()}
         page = server.api.get("/api/videos?limit=1")
         assert f'<{root}/api/videos?limit=1&page=2>; rel="next"' in page.headers["link"]
         assert server.api.delete(made.json["id"]).status == 204

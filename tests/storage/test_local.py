@@ -43,7 +43,7 @@ def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_folders_are_made_for_their_owner_only(tmp_path: Path) -> None:
     LocalStorage(tmp_path / "data")
     LocalStorage(tmp_path / "data")
-    for folder in ("videos", "incoming"):
+    for folder in ("videos", "derived", "incoming", "scratch"):
         assert stat.S_IMODE((tmp_path / "data" / folder).stat().st_mode) == 0o700
 
 
@@ -107,11 +107,11 @@ def test_closing_again_does_nothing(storage: LocalStorage, tmp_path: Path) -> No
 
 def test_the_head_of_a_file_can_be_read_while_it_grows(storage: LocalStorage) -> None:
     with closing(storage.stage()) as staged:
-        assert staged.read_head(10) == b""
+        assert staged.read_at(10, 0) == b""
         staged.write(DATA[:5])
-        assert staged.read_head(10) == DATA[:5]
+        assert staged.read_at(10, 0) == DATA[:5]
         staged.write(DATA[5:100])
-        assert staged.read_head(10) == DATA[:10]
+        assert staged.read_at(10, 0) == DATA[:10]
         staged.write(DATA[100:])
         assert storage.path(f"incoming/{staged.name}").read_bytes() == DATA
 
@@ -597,11 +597,11 @@ def test_only_names_of_uploads_are_incoming(storage: LocalStorage, tmp_path: Pat
     assert storage.incoming() == ["0" * 32]
 
 
-def test_it_is_writable_while_both_folders_are_and_the_disk_has_room(
+def test_it_is_writable_while_all_folders_are_and_the_disk_has_room(
     storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert storage.is_writable()
-    for folder in ("videos", "incoming"):
+    for folder in ("videos", "derived", "incoming", "scratch"):
         (tmp_path / folder).rename(tmp_path / "away")
         assert not storage.is_writable()
         (tmp_path / "away").rename(tmp_path / folder)

@@ -1,0 +1,83 @@
+"""What is in a video: read from its file once, kept with its row.
+
+The facts are JSON in the database, so that a list of videos opens no file.
+"""
+
+import json
+import logging
+import os
+from dataclasses import asdict
+from typing import Any
+
+from streamer.containers import reading, signatures
+from streamer.containers.media import AudioTrack, Media, Source, TextTrack, VideoTrack
+from streamer.database import Database
+from streamer.errors import MediaUnreadable
+from streamer.models import Video
+from streamer.storage.local import LocalStorage
+from streamer.storage.slices import pread
+
+logger = logging.getLogger("streamer")
+
+VERSION = 1
+"""Of the readers: what an earlier one has read is read again."""
+
+BATCH = 100
+
+
+def read(mime_type: str, source: Source) -> Media | None:
+    """What is in a file of this media type; None where it cannot be read by us."""
+    try:
+        return reading.read_media(mime_type, source)
+    except MediaUnreadable as error:
+        logger.info("a file cannot be read: %s", error)
+        return None
+
+
+def of(video: Video) -> Media | None:
+    """What is in a video, as far as it is known."""
+    return None if video.media is None else parse(video.media)
+
+
+def to_json(media: Media | None) -> str | None:
+    """The facts as they are kept."""
+    return None if media is None else json.dumps(asdict(media), ensure_ascii=False)
+
+
+def parse(text: str) -> Media:
+    """The facts that were kept."""
+    members: dict[str, Any] = json.loads(text)
+    for name, track in (("video", VideoTrack), ("audio", AudioTrack), ("text", TextTrack)):
+        members[name] = tuple(track(**facts) for facts in members[name])
+    return Media(**members)
+
+
+def read_missing(database: Database, storage: LocalStorage) -> None:
+    """Look into the videos that this version of the readers has not seen."""
+    while videos := _unread(database):
+        for video_id, file_path, mime_type in videos:
+            media = _read_stored(storage, file_path, mime_type)
+            Video.update(media=to_json(media), read_by=VERSION).where(
+                Video.id == video_id, Video.read_by < VERSION
+            ).execute(database)
+
+
+def _unread(database: Database) -> list[tuple[int, str, str]]:
+    query = Video.select(Video.id, Video.file_path, Video.mime_type).where(Video.read_by < VERSION)
+    return list(query.order_by(Video.read_by, Video.id).limit(BATCH).tuples().execute(database))
+
+
+def _read_stored(storage: LocalStorage, file_path: str, mime_type: str) -> Media | None:
+    try:
+        with storage.path(file_path).open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            return read(mime_type, Source(lambda count, position: pread(descriptor, count, position), size))
+    except OSError as error:  # one bad file must not keep the others from being read
+        logger.warning("cannot look into a video: %s", error)
+        return None
+
+
+def container_of(video: Video) -> signatures.Container:
+    """The container of a video."""
+    return signatures.BY_MIME_TYPE[video.mime_type]

@@ -1,0 +1,175 @@
+"""The queue: which step of work on which video waits, runs, or has ended how.
+
+A job is a row. Whoever works takes one by a single conditional UPDATE and holds it
+by a lease that it renews; the row names the worker's scratch folder, whose lock tells
+whether the worker still lives. So any number of workers, in any number of processes,
+never do the same job at the same time, and none is lost with its worker.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+import peewee
+
+from streamer import clock
+from streamer.database import Database
+from streamer.models import Job, Video
+from streamer.storage.local import LocalStorage
+
+QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
+PROCESSING, READY = "processing", "ready"
+STATUSES = (PROCESSING, READY, FAILED)
+"""Of a video, which follows from the states of its jobs."""
+
+PROBE, POSTER, CAPTIONS, STORYBOARD, VARIANT = "probe", "poster", "captions", "storyboard", "variant"
+STEPS = (PROBE, POSTER, CAPTIONS, STORYBOARD, VARIANT)
+"""In the order in which the queue prefers them: what is quick and seen first goes first."""
+
+LEASE = timedelta(seconds=60)
+MOST_ATTEMPTS = 3
+MOST_LOSSES = 20
+BACK_OFF = timedelta(seconds=20)
+"""Before the second attempt; four times as long before each further one."""
+
+LONGEST_BACK_OFF = BACK_OFF * 4**MOST_ATTEMPTS
+
+_NO_ERROR = {"error_code": None, "error_detail": None}
+
+
+def enqueue(database: Database, video_id: int, step: str, options: Mapping[str, Any] | None = None) -> None:
+    """Queue a step of work on a video; one that is there already begins anew.
+
+    Inside of a transaction, which ends with ``settle``.
+    """
+    now = clock.now()
+    Job.delete().where(Job.video == video_id, Job.step == step).execute(database)
+    Job.insert(
+        video=video_id,
+        step=step,
+        rank=STEPS.index(step),
+        options=json.dumps(options or {}),
+        state=QUEUED,
+        due_at=now,
+        created_at=now,
+        updated_at=now,
+    ).execute(database)
+
+
+def claim(database: Database, owner: str) -> Job | None:
+    """Take the next job that is due. ``owner`` is the name of the scratch folder of who takes it."""
+    now = clock.now()
+    due = Job.select(Job.id).where(_is_due(now))
+    job_id = due.order_by(Job.rank, Job.due_at, Job.id).limit(1).scalar(database)
+    if job_id is None:
+        return None
+    taken = {"state": RUNNING, "owner": owner, "leased_until": now + LEASE, "updated_at": now}
+    take = Job.update(attempts=Job.attempts + 1, **taken).where(Job.id == job_id, Job.state == QUEUED)
+    if not take.execute(database):
+        return claim(database, owner)  # somebody else was faster
+    return held(database, job_id, owner)
+
+
+def _is_due(now: datetime) -> Any:
+    # what is due later than any back-off was queued before the clock was set back
+    return (Job.state == QUEUED) & ((Job.due_at <= now) | (Job.due_at > now + LONGEST_BACK_OFF))
+
+
+def held(database: Database, job_id: int, owner: str) -> Job | None:
+    """The job, if this owner still has it."""
+    found: Job | None = Job.select().where(_is_held(job_id, owner)).get_or_none(database)
+    return found
+
+
+def _is_held(job_id: int, owner: str | None) -> Any:
+    return (Job.id == job_id) & (Job.owner == owner) & (Job.state == RUNNING)
+
+
+def beat(database: Database, job: Job, percent: float | None, eta: float | None) -> bool:
+    """Renew the lease and tell how far it is, ``eta`` in seconds. False if the job is not held any more."""
+    now = clock.now()
+    changes = {"percent": percent, "eta": eta, "leased_until": now + LEASE, "updated_at": now}
+    return bool(Job.update(**changes).where(_is_held(job.id, job.owner)).execute(database))
+
+
+def reserve(database: Database, job: Job, size: int) -> None:
+    """Keep so many bytes of the disk free for what the job writes."""
+    Job.update(reserved=size).where(_is_held(job.id, job.owner)).execute(database)
+
+
+def finish(database: Database, job: Job) -> bool:
+    """The job has been done. False, and nothing has changed, if it is not held any more."""
+    return _end(database, job, state=DONE, **_NO_ERROR)
+
+
+def fail(database: Database, job: Job, code: str, detail: str, *, is_final: bool = False) -> bool:
+    """The job could not be done: it is tried again later, but not for ever. False as ``finish``."""
+    if is_final or job.attempts >= MOST_ATTEMPTS:
+        return _end(database, job, state=FAILED, error_code=code, error_detail=detail)
+    due_at = clock.now() + BACK_OFF * 4 ** (job.attempts - 1)
+    return _end(database, job, state=QUEUED, due_at=due_at, error_code=code, error_detail=detail)
+
+
+def give_back(database: Database, job: Job) -> None:
+    """The job could not be ended, which is not its fault."""
+    _end(database, job, state=QUEUED, attempts=Job.attempts - 1)
+
+
+def _end(database: Database, job: Job, **changes: Any) -> bool:
+    free = {"owner": None, "leased_until": None, "reserved": 0, "percent": None, "eta": None}
+    with database.atomic():
+        update = Job.update(**(free | changes | {"updated_at": clock.now()}))
+        if not update.where(_is_held(job.id, job.owner)).execute(database):
+            return False
+        settle(database, job.video_id)
+    return True
+
+
+def give_back_lost(database: Database, storage: LocalStorage) -> None:
+    """Give back the jobs whose worker has died, or has not been heard of for too long.
+
+    A job that nobody survives fails in the end.
+    """
+    for job in list(Job.select().where(Job.state == RUNNING).execute(database)):
+        if job.leased_until <= clock.now() or not storage.is_worked_in(job.owner):
+            if job.losses >= MOST_LOSSES:
+                detail = f"the server ended {MOST_LOSSES} times while it was at work on this"
+                fail(database, job, "worker_died", detail, is_final=True)
+            else:
+                _end(database, job, state=QUEUED, attempts=Job.attempts - 1, losses=Job.losses + 1)
+
+
+def retry(database: Database, video_id: int) -> bool:
+    """Queue what has failed again. False if nothing has."""
+    with database.atomic():
+        again = {"state": QUEUED, "attempts": 0, "losses": 0, "due_at": clock.now(), **_NO_ERROR}
+        has_failed = (Job.video == video_id) & (Job.state == FAILED)
+        count = Job.update(again).where(has_failed).execute(database)
+        settle(database, video_id)
+    return bool(count)
+
+
+def settle(database: Database, video_id: int) -> str:
+    """Let the status of a video follow its jobs, and tell it."""
+    query = Job.select(Job.state).where(Job.video == video_id)
+    states = {state for (state,) in query.tuples().execute(database)}
+    status = PROCESSING if states & {QUEUED, RUNNING} else FAILED if FAILED in states else READY
+    Video.update(status=status).where(Video.id == video_id).execute(database)
+    return status
+
+
+def of(database: Database, video_ids: Collection[int]) -> dict[int, list[Job]]:
+    """The jobs of some videos, in the order of their steps."""
+    found: dict[int, list[Job]] = {video_id: [] for video_id in video_ids}
+    jobs: Iterable[Job] = Job.select().where(Job.video.in_(video_ids)).execute(database)
+    for job in sorted(jobs, key=attrgetter("rank")):
+        found[job.video_id].append(job)
+    return found
+
+
+def waiting(database: Database) -> bool:
+    """Whether a job is due."""
+    due = Job.select(peewee.Value(1)).where(_is_due(clock.now()))
+    return bool(due.limit(1).scalar(database))

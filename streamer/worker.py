@@ -1,0 +1,189 @@
+"""Does what is in the queue, one job after the other, until it is told to end.
+
+Any number of workers may run on one data folder, in threads of ``streamer serve``, in
+``streamer worker`` or in both.
+"""
+
+import errno
+import logging
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import peewee
+
+from streamer import jobs, processing
+from streamer.database import Database
+from streamer.errors import FfmpegFailed, InsufficientStorage, Stopped
+from streamer.intake import Intake
+from streamer.models import Job
+from streamer.storage.local import Scratch
+
+logger = logging.getLogger("streamer")
+
+POLL_SECONDS = 1.0
+LEAST_BEAT_SECONDS = 1.0
+
+HOPELESS = {
+    "encoder_missing",
+    "no_picture",
+    "no_tracks",
+    "no_video",
+    "not_an_image",
+    "not_text",
+    "output_too_large",
+    "timed_out",
+    "too_much_memory",
+    "unreadable",
+}
+"""What fails in the same way, and at the same cost, however often it is tried."""
+
+
+class Workers:
+    """Some workers, each in a thread of its own, none where there is no ffmpeg."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._stopping = threading.Event()
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    @contextmanager
+    def running(self, count: int) -> Iterator[None]:
+        """So many, until the block ends; then they give back what they do."""
+        threads = [
+            threading.Thread(
+                target=run, args=(self._intake, self._stopping), name=f"streamer-worker-{number}"
+            )
+            for number in range(count if self._intake.tools else 0)
+        ]
+        if threads:
+            threads.append(threading.Thread(target=self._pass_on, name="streamer-worker-end"))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            for thread in threads:
+                thread.join()
+
+    def stop(self) -> None:
+        """Give back what is being done, soon. May be called by a signal handler."""
+        self._told.put(None)
+
+    def _pass_on(self) -> None:
+        # a handler that sets an event waits for ever where it has interrupted who waits for the event
+        self._told.get()
+        self._stopping.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether they were told to stop within so many seconds."""
+        return self._stopping.wait(seconds)
+
+
+def run(intake: Intake, stopping: threading.Event) -> None:
+    """Do jobs until ``stopping`` is set; then the running one is given back."""
+    try:
+        while not stopping.is_set():
+            if not _try_to_work(intake, stopping):
+                stopping.wait(POLL_SECONDS)
+    finally:
+        intake.database.close()
+
+
+def _try_to_work(intake: Intake, stopping: threading.Event) -> bool:
+    try:
+        return work(intake, stopping)
+    except (OSError, peewee.DatabaseError) as error:
+        logger.warning("cannot work on the queue now: %s", error)
+        return False
+
+
+def work(intake: Intake, stopping: threading.Event) -> bool:
+    """Do one job, if one is due. False if there was none."""
+    if not jobs.waiting(intake.database):
+        return False
+    with closing(intake.storage.scratch()) as scratch:
+        job = jobs.claim(intake.database, scratch.name)
+        if job is None:
+            return False
+        _do(intake, job, scratch, stopping)
+    return True
+
+
+def _do(intake: Intake, job: Job, scratch: Scratch, stopping: threading.Event) -> None:
+    database = intake.database
+    hold = Hold(intake, job, stopping)
+    began = time.monotonic()
+    try:
+        _perform(intake, job, scratch, hold)
+    except Stopped:
+        jobs.give_back(database, job)
+    except Exception as error:  # noqa: BLE001 - a file of a stranger must not end the worker
+        if jobs.held(database, job.id, scratch.name) is None:
+            logger.info("video %s went while its %s was made", job.video_id, job.step)
+        else:
+            _fail(database, job, error)
+    else:
+        seconds = time.monotonic() - began
+        logger.info("made the %s of video %s in %.1f s", job.step, job.video_id, seconds)
+
+
+def _perform(intake: Intake, job: Job, scratch: Scratch, hold: "Hold") -> None:
+    """Do a job, and remove what it has left before its end is told: a full disk has no room for both."""
+    try:
+        processing.perform(intake, job, scratch.path, hold)
+    finally:
+        shutil.rmtree(scratch.path, ignore_errors=True)
+
+
+def _fail(database: Database, job: Job, error: Exception) -> None:
+    """Tell why a job could not be done."""
+    match error:
+        case FfmpegFailed(code=code, detail=detail):
+            logger.warning("the %s of video %s failed: %s: %s", job.step, job.video_id, code, detail)
+            jobs.fail(database, job, code, detail, is_final=code in HOPELESS)
+        case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            logger.warning("there is no room for the %s of video %s: %s", job.step, job.video_id, error)
+            jobs.fail(database, job, "insufficient_storage", "the disk has no room for this")
+        case _:
+            logger.error("the %s of video %s failed", job.step, job.video_id, exc_info=error)
+            jobs.fail(database, job, "internal_error", "the log of the server tells what went wrong")
+
+
+class Hold:
+    """A job in the hands of a worker: its lease, and how far it is."""
+
+    def __init__(self, intake: Intake, job: Job, stopping: threading.Event) -> None:
+        self._intake = intake
+        self._job = job
+        self._stopping = stopping
+        self._began = time.monotonic()
+        self._next_beat = 0.0
+        self._fraction = 0.0
+
+    def progress(self, fraction: float) -> None:
+        """Take note of how much has been done, from 0 to 1."""
+        self._fraction = min(max(fraction, 0.0), 1.0)
+
+    def should_stop(self) -> bool:
+        """Whether the work has to end: the worker ends, or the job is not ours any more."""
+        now = time.monotonic()
+        if self._stopping.is_set():
+            return True
+        if now < self._next_beat:
+            return False
+        self._next_beat = now + LEAST_BEAT_SECONDS
+        return not self._beat(now - self._began)
+
+    def _beat(self, elapsed: float) -> bool:
+        eta = elapsed * (1 - self._fraction) / self._fraction if self._fraction else None
+        percent = round(self._fraction * 100, 1)
+        try:
+            return jobs.beat(self._intake.database, self._job, percent, eta)
+        except peewee.OperationalError as error:  # such as a full disk; the lease is longer than that
+            logger.warning("cannot renew the lease of a job: %s", error)
+            return True

@@ -1,0 +1,23 @@
+"""Fixtures for what needs an ffmpeg. No worker runs: what is queued stays so."""
+
+import pytest
+
+from streamer import app as assembly
+from streamer.app import Application
+from streamer.ffmpeg.tools import Tools, find_tools
+from tests.conftest import MakeApp
+from tests.live.harness import require
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools | None:
+    """The ffmpeg of this machine, looked at once."""
+    return find_tools("auto")
+
+
+@pytest.fixture
+def studio(make_app: MakeApp, tools: Tools | None, monkeypatch: pytest.MonkeyPatch) -> Application:
+    """An application that has ffmpeg."""
+    require(tools is not None, "needs ffmpeg")
+    monkeypatch.setattr(assembly, "find_tools", lambda setting: tools)
+    return make_app(ffmpeg="auto")
