@@ -38,7 +38,7 @@ def create_app(config: Config) -> "Application":
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
     # brings the entries of the folder to the disk
     storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    intake = Intake(database, storage, config, find_tools(config.ffmpeg))
+    intake = Intake(database, storage, config, find_tools(config.ffmpeg, config.data))
     try:
         cleanup.sweep(intake)
     finally:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import partial
 
 from peewee import OperationalError, chunked
@@ -11,9 +12,13 @@ from streamer.database import Database
 from streamer.errors import StreamerError
 from streamer.intake import DIRECT, FINAL, WHOLE, Intake
 from streamer.models import Derived, Orphan, Upload, Video
+from streamer.storage import locks
 from streamer.storage.local import INCOMING, LocalStorage
 
 logger = logging.getLogger("streamer")
+
+LONGEST_PUBLISHING = timedelta(minutes=10)
+"""Between the note of an object and its row."""
 
 BATCH = 200  # notes removed in one transaction: each commit waits for the disk
 
@@ -32,10 +37,16 @@ def sweep(intake: Intake) -> None:
     for upload in _lost(intake):
         _try(partial(uploads.remove_lost, intake, upload), f"remove upload {upload.id}")
     remove_strays(intake.database, intake.storage)
-    orphans = [row.file_path for row in Orphan.select().execute(intake.database)]
-    remove_orphans(intake.database, intake.storage, orphans)
+    remove_orphans(intake.database, intake.storage, _orphans(intake.database))
     _try(intake.storage.sweep_scratch, "remove scratch folders")
     _try(partial(jobs.give_back_lost, intake.database, intake.storage), "give lost jobs back")
+
+
+def _orphans(database: Database) -> list[str]:
+    notes = Orphan.select(Orphan.file_path)
+    if not locks.AVAILABLE:  # nothing else tells whether somebody is publishing it just now
+        notes = notes.where(Orphan.created_at < clock.now() - LONGEST_PUBLISHING)
+    return [file_path for (file_path,) in notes.tuples().execute(database)]
 
 
 def _try(action: Callable[[], None], what: str) -> None:
@@ -114,6 +125,8 @@ def _is_gone(database: Database, storage: LocalStorage, file_path: str) -> bool:
 def _try_to_remove(storage: LocalStorage, file_path: str, is_needed: Callable[[], bool]) -> bool:
     try:
         with storage.claim(file_path) as claimed:
+            if claimed is None:
+                return True  # and what comes there now is somebody's
             # asked under the lock: whoever had it has committed, or died, before it was free
             if not claimed or is_needed():
                 return False

@@ -13,7 +13,7 @@ from types import FrameType
 import peewee
 
 import streamer
-from streamer import accounts, cleanup, housekeeping, inputs, logs, server
+from streamer import accounts, cleanup, housekeeping, inputs, logs, planning, server
 from streamer.app import DATABASE, create_app
 from streamer.config import Config, unknown_settings
 from streamer.database import open_database
@@ -114,6 +114,8 @@ def _serve(config: Config, options: argparse.Namespace) -> int:
         )
     logger.info("serving the data folder %s at %s", config.data.resolve(), serving.address)
     _tell_of_tools(app.intake)
+    if app.intake.tools is None:
+        planning.shelve(app.intake.database)
     workers = Workers(app.intake)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -191,7 +193,7 @@ def _existing(config: Config) -> Intake:
     if not path.exists():
         raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
     storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    return Intake(open_database(path), storage, config, find_tools(config.ffmpeg))
+    return Intake(open_database(path), storage, config, find_tools(config.ffmpeg, config.data))
 
 
 def _add_user(config: Config, options: argparse.Namespace) -> int:

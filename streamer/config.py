@@ -211,7 +211,7 @@ class Config:
     """How many threads each ffmpeg may use; half of the cores if it is not set."""
 
     workers: int = _setting(1, _workers)
-    """How many videos ``streamer serve`` works on at once; 0 leaves them to ``streamer worker``."""
+    """How many variants ``streamer serve`` makes at once; 0 leaves all that to ``streamer worker``."""
 
     transcode: bool = _setting(True, _automatic)
     """Whether videos that browsers cannot play get a variant that they can (``auto`` or ``off``)."""

@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import peewee
+
 from streamer import cleanup, clock
 from streamer.database import Database
-from streamer.models import Derived, Orphan
+from streamer.models import Derived, Orphan, Video
 from streamer.storage.local import LocalStorage, StagedFile
 
 POSTER, STORYBOARD, TILES, VARIANT, CAPTIONS = "poster", "storyboard", "tiles", "variant", "captions"
@@ -113,6 +115,13 @@ def _replace(
             created_at=clock.now(),
         ).execute(database)
     return [row.file_path for row in old]
+
+
+def given_bytes(database: Database, user_id: int) -> int:
+    """How many bytes the captions and pictures of a user's videos have, of which most were given."""
+    of_user = (Video.uploader == user_id) & Derived.kind.in_([CAPTIONS, PICTURE])
+    query = Derived.select(peewee.fn.SUM(Derived.size)).join(Video).where(of_user)
+    return query.scalar(database) or 0
 
 
 def remove(database: Database, video_id: int, kind: str, name: str) -> list[str]:

@@ -6,7 +6,9 @@ The facts are JSON in the database, so that a list of videos opens no file.
 import json
 import logging
 import os
+import time
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from streamer.containers import reading, signatures
@@ -30,7 +32,7 @@ def read(mime_type: str, source: Source) -> Media | None:
     try:
         return reading.read_media(mime_type, source)
     except MediaUnreadable as error:
-        logger.info("a file cannot be read: %s", error)
+        logger.info("a file of the type %s cannot be read: %s", mime_type, error)
         return None
 
 
@@ -52,9 +54,12 @@ def parse(text: str) -> Media:
     return Media(**members)
 
 
-def read_missing(database: Database, storage: LocalStorage) -> None:
-    """Look into the videos that this version of the readers has not seen."""
-    while videos := _unread(database):
+def read_missing(database: Database, storage: LocalStorage, until: float = inf) -> None:
+    """Look into the videos that this version of the readers has not seen.
+
+    Into some of them, where that takes longer than ``until`` on the monotonic clock.
+    """
+    while time.monotonic() < until and (videos := _unread(database)):
         for video_id, file_path, mime_type in videos:
             media = _read_stored(storage, file_path, mime_type)
             Video.update(media=to_json(media), read_by=VERSION).where(

@@ -12,6 +12,7 @@ from streamer.intake import Intake
 logger = logging.getLogger("streamer")
 
 INTERVAL_SECONDS = 60.0
+CATCH_UP_SECONDS = 30.0  # of an upgrade of a large library, each time
 
 
 class Housekeeping:
@@ -48,6 +49,7 @@ class Housekeeping:
 def look_after(intake: Intake) -> None:
     """Remove what nobody needs any more, and make up for what has not been looked into or planned yet."""
     cleanup.sweep(intake)
-    facts.read_missing(intake.database, intake.storage)
-    planning.plan_missing(intake.database, intake.config, intake.tools)
+    until = time.monotonic() + CATCH_UP_SECONDS
+    facts.read_missing(intake.database, intake.storage, until)
+    planning.plan_missing(intake.database, intake.config, intake.tools, until)
     digests.compute_missing(intake.database, intake.storage)

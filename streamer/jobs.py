@@ -1,13 +1,14 @@
 """The queue: which step of work on which video waits, runs, or has ended how.
 
-A job is a row. Whoever works takes one by a single conditional UPDATE and holds it
-by a lease that it renews; the row names the worker's scratch folder, whose lock tells
-whether the worker still lives. So any number of workers, in any number of processes,
-never do the same job at the same time, and none is lost with its worker.
+A job is a row. Whoever works takes one by a single conditional UPDATE, and asks once a
+second whether it is still its own; the row names the worker's scratch folder, whose lock
+tells whether the worker still lives, and a lease stands in where there are no locks. So
+any number of workers, in any number of processes, never do the same job at the same time,
+and none is lost with its worker.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -17,6 +18,7 @@ import peewee
 from streamer import clock
 from streamer.database import Database
 from streamer.models import Job, Video
+from streamer.storage import locks
 from streamer.storage.local import LocalStorage
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
@@ -25,14 +27,18 @@ STATUSES = (PROCESSING, READY, FAILED)
 """Of a video, which follows from the states of its jobs."""
 
 PROBE, POSTER, CAPTIONS, STORYBOARD, VARIANT = "probe", "poster", "captions", "storyboard", "variant"
-STEPS = (PROBE, POSTER, CAPTIONS, STORYBOARD, VARIANT)
-"""In the order in which the queue prefers them: what is quick and seen first goes first."""
+QUICK, SLOW = (PROBE, POSTER, CAPTIONS, STORYBOARD), (VARIANT,)
+STEPS = QUICK + SLOW
+"""In the order in which the queue prefers them: what is seen first goes first."""
 
 LEASE = timedelta(seconds=60)
 MOST_ATTEMPTS = 3
-MOST_LOSSES = 20
+MOST_LOSSES = 10
 BACK_OFF = timedelta(seconds=20)
 """Before the second attempt; four times as long before each further one."""
+
+WAIT, LONGEST_WAIT = timedelta(minutes=10), timedelta(days=1)
+"""Between two looks whether there is room on the disk, and until nobody looks any more."""
 
 LONGEST_BACK_OFF = BACK_OFF * 4**MOST_ATTEMPTS
 
@@ -58,23 +64,27 @@ def enqueue(database: Database, video_id: int, step: str, options: Mapping[str, 
     ).execute(database)
 
 
-def claim(database: Database, owner: str) -> Job | None:
-    """Take the next job that is due. ``owner`` is the name of the scratch folder of who takes it."""
+def claim(database: Database, owner: str, steps: Sequence[str] = STEPS) -> Job | None:
+    """Take the next job that is due, of steps that stand side by side in the order of the queue.
+
+    ``owner`` is the name of the scratch folder of who takes it.
+    """
     now = clock.now()
-    due = Job.select(Job.id).where(_is_due(now))
+    due = Job.select(Job.id).where(_is_due(now, steps))
     job_id = due.order_by(Job.rank, Job.due_at, Job.id).limit(1).scalar(database)
     if job_id is None:
         return None
     taken = {"state": RUNNING, "owner": owner, "leased_until": now + LEASE, "updated_at": now}
     take = Job.update(attempts=Job.attempts + 1, **taken).where(Job.id == job_id, Job.state == QUEUED)
     if not take.execute(database):
-        return claim(database, owner)  # somebody else was faster
+        return claim(database, owner, steps)  # somebody else was faster
     return held(database, job_id, owner)
 
 
-def _is_due(now: datetime) -> Any:
+def _is_due(now: datetime, steps: Sequence[str]) -> Any:
+    is_wanted = Job.rank.between(STEPS.index(steps[0]), STEPS.index(steps[-1]))
     # what is due later than any back-off was queued before the clock was set back
-    return (Job.state == QUEUED) & ((Job.due_at <= now) | (Job.due_at > now + LONGEST_BACK_OFF))
+    return (Job.state == QUEUED) & is_wanted & ((Job.due_at <= now) | (Job.due_at > now + LONGEST_BACK_OFF))
 
 
 def held(database: Database, job_id: int, owner: str) -> Job | None:
@@ -112,6 +122,14 @@ def fail(database: Database, job: Job, code: str, detail: str, *, is_final: bool
     return _end(database, job, state=QUEUED, due_at=due_at, error_code=code, error_detail=detail)
 
 
+def postpone(database: Database, job: Job) -> bool:
+    """There is no room for what the job makes: it waits, for a day at most. False as ``finish``."""
+    now = clock.now()
+    if now - job.created_at > LONGEST_WAIT:
+        return False
+    return _end(database, job, state=QUEUED, attempts=Job.attempts - 1, due_at=now + WAIT)
+
+
 def give_back(database: Database, job: Job) -> None:
     """The job could not be ended, which is not its fault."""
     _end(database, job, state=QUEUED, attempts=Job.attempts - 1)
@@ -128,14 +146,14 @@ def _end(database: Database, job: Job, **changes: Any) -> bool:
 
 
 def give_back_lost(database: Database, storage: LocalStorage) -> None:
-    """Give back the jobs whose worker has died, or has not been heard of for too long.
+    """Give back the jobs whose worker has died; one that nobody survives fails in the end.
 
-    A job that nobody survives fails in the end.
+    The worker's lock tells. Where there are no locks between processes, its lease does.
     """
     for job in list(Job.select().where(Job.state == RUNNING).execute(database)):
-        if job.leased_until <= clock.now() or not storage.is_worked_in(job.owner):
+        if not storage.is_worked_in(job.owner) and (locks.AVAILABLE or job.leased_until <= clock.now()):
             if job.losses >= MOST_LOSSES:
-                detail = f"the server ended {MOST_LOSSES} times while it was at work on this"
+                detail = f"what worked on this was lost {MOST_LOSSES} times"
                 fail(database, job, "worker_died", detail, is_final=True)
             else:
                 _end(database, job, state=QUEUED, attempts=Job.attempts - 1, losses=Job.losses + 1)
@@ -143,8 +161,9 @@ def give_back_lost(database: Database, storage: LocalStorage) -> None:
 
 def retry(database: Database, video_id: int) -> bool:
     """Queue what has failed again. False if nothing has."""
+    now = clock.now()
     with database.atomic():
-        again = {"state": QUEUED, "attempts": 0, "losses": 0, "due_at": clock.now(), **_NO_ERROR}
+        again = {"state": QUEUED, "attempts": 0, "losses": 0, "due_at": now, "created_at": now, **_NO_ERROR}
         has_failed = (Job.video == video_id) & (Job.state == FAILED)
         count = Job.update(again).where(has_failed).execute(database)
         settle(database, video_id)
@@ -169,7 +188,7 @@ def of(database: Database, video_ids: Collection[int]) -> dict[int, list[Job]]:
     return found
 
 
-def waiting(database: Database) -> bool:
-    """Whether a job is due."""
-    due = Job.select(peewee.Value(1)).where(_is_due(clock.now()))
+def waiting(database: Database, steps: Sequence[str] = STEPS) -> bool:
+    """Whether a job of these steps is due."""
+    due = Job.select(peewee.Value(1)).where(_is_due(clock.now(), steps))
     return bool(due.limit(1).scalar(database))

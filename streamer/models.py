@@ -170,9 +170,10 @@ class Derived(peewee.Model):
 class Job(peewee.Model):
     """One step of work on a video, queued, running or ended.
 
-    A running job has an ``owner``, which is the name of its scratch folder, and a lease: when that
-    has run out, or the owner is dead, the job goes back into the queue. ``rank`` orders the queue,
-    lowest first; ``reserved`` bytes of the disk are kept free for what the job writes.
+    A running job has an ``owner``, which is the name of its scratch folder: when its lock is free, the
+    owner is dead, and the job goes back into the queue. ``losses`` counts how often. Where there are no
+    locks between processes, the lease says so. ``rank`` orders the queue, lowest first; ``reserved``
+    bytes of the disk are kept free for what the job writes.
     """
 
     id = peewee.AutoField()

@@ -1,26 +1,33 @@
 """Which steps of work a video needs: decided once, from what is in it and what there is to do it with."""
 
+import time
+from math import inf
+
+import peewee
+
 from streamer import facts, jobs, playability
 from streamer.config import Config
-from streamer.containers import reading
 from streamer.containers.media import Media
 from streamer.database import Database
+from streamer.ffmpeg.captions import TEXT_CODECS
 from streamer.ffmpeg.tools import Tools
-from streamer.ffmpeg.variants import TEXT_CODECS
-from streamer.models import Video
+from streamer.models import Job, Video
 
 VERSION = 1
 """Of the plan: videos with an earlier one get what is new."""
 
-BATCH = 100
+BATCH = 20  # planned in one transaction: others want to write too
+PAUSE_SECONDS = 0.02  # between two of them
 
 
 def plan(database: Database, video: Video, config: Config, tools: Tools | None) -> None:
     """Queue what a video needs, inside of a transaction; without ffmpeg it is put off until there is one."""
     if tools is None:
         return
+    planned = {job.step for job in jobs.of(database, [video.id])[video.id]}
     for step in steps_for(video.mime_type, facts.of(video), config, tools):
-        jobs.enqueue(database, video.id, step)
+        if step not in planned:  # such as a poster that somebody has chosen
+            jobs.enqueue(database, video.id, step)
     video.status = jobs.settle(database, video.id)
     Video.update(planned_by=VERSION).where(Video.id == video.id).execute(database)
 
@@ -28,8 +35,7 @@ def plan(database: Database, video: Video, config: Config, tools: Tools | None) 
 def steps_for(mime_type: str, media: Media | None, config: Config, tools: Tools) -> list[str]:
     """The steps that a video needs."""
     if media is None:
-        can_be_probed = mime_type not in reading.READERS and tools.ffprobe is not None
-        return [jobs.PROBE] if can_be_probed else []
+        return [jobs.PROBE] if tools.ffprobe is not None else []
     if media.has_external_data or media.is_encrypted:
         return []
     has_pictures = any(track.width and track.height for track in media.video)
@@ -39,15 +45,30 @@ def steps_for(mime_type: str, media: Media | None, config: Config, tools: Tools)
         jobs.POSTER: has_pictures,
         jobs.CAPTIONS: any(track.name in TEXT_CODECS for track in media.text),
         jobs.STORYBOARD: has_pictures and config.storyboards and bool(media.duration),
-        jobs.VARIANT: has_pictures and config.transcode and has_remedy,
+        jobs.VARIANT: (has_pictures or not media.video) and config.transcode and has_remedy,
     }
     return [step for step, is_wanted in wanted.items() if is_wanted]
 
 
-def plan_missing(database: Database, config: Config, tools: Tools | None) -> None:
-    """Queue what videos need that came before there was an ffmpeg, or this plan."""
-    while tools is not None and _plan_some(database, config, tools):
-        pass
+def plan_missing(database: Database, config: Config, tools: Tools | None, until: float = inf) -> None:
+    """Queue what videos need that came before there was an ffmpeg, or this plan.
+
+    Some of them, where that takes longer than ``until`` on the monotonic clock.
+    """
+    while tools is not None and time.monotonic() < until and _plan_some(database, config, tools):
+        time.sleep(PAUSE_SECONDS)
+
+
+def shelve(database: Database) -> None:
+    """Let what is queued wait for an ffmpeg: until then its videos are as ready as they get."""
+    is_planned = (Job.state == jobs.QUEUED) & (Job.options == "{}")  # and not what somebody has asked for
+    queued = Job.select(Job.video).where(is_planned).distinct().tuples()
+    for some in peewee.chunked([video_id for (video_id,) in queued.execute(database)], BATCH):
+        with database.atomic():
+            Job.delete().where(Job.video.in_(some), is_planned).execute(database)
+            Video.update(planned_by=0).where(Video.id.in_(some)).execute(database)
+            for video_id in some:
+                jobs.settle(database, video_id)
 
 
 def _plan_some(database: Database, config: Config, tools: Tools) -> bool:

@@ -26,17 +26,19 @@ Where the tables come from:
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamer.containers import signatures
 from streamer.containers.media import AudioTrack, Media, VideoTrack, chosen
+from streamer.containers.signatures import Container
 
 Track = VideoTrack | AudioTrack
 
 Remedy = Literal["none", "faststart", "remux", "audio", "transcode"]
-"""From the cheapest to the dearest: nothing, the index moved to the front, the same streams in an MP4,
-that and the sound as AAC, everything anew as H.264 and AAC."""
+"""From the cheapest to the dearest: nothing, the index moved to the front, the same streams in an MP4 or
+a WebM, the same pictures in an MP4 with the sound as AAC, everything anew as H.264 and AAC."""
 
 BROWSERS = ("chrome", "firefox", "safari")
 
@@ -186,14 +188,17 @@ def judge(container_mime_type: str, media: Media | None) -> Verdict | None:
     if media is None:
         if _CONTAINERS.get(container_mime_type) != _NONE:
             return None
-        return _refusal(_tell(_container_subject(container_mime_type), _NONE), "transcode")
+        return _refusal(_about_container(container_mime_type), "transcode")
     if media.is_encrypted:
         return _refusal("it is encrypted, and only the player of its publisher has the key")
     if media.has_external_data:
         return _refusal("parts of it are in other files, which have not come with it")
     if not media.video and not media.audio:
         return _refusal("it has neither pictures nor sound")
-    return _weigh(container_mime_type, media)
+    verdict = _weigh(container_mime_type, media)
+    if media.is_truncated:
+        return replace(verdict, reason=f"{verdict.reason}; the end of the file is missing")
+    return verdict
 
 
 def _refusal(reason: str, remedy: Remedy = "none") -> Verdict:
@@ -203,8 +208,8 @@ def _refusal(reason: str, remedy: Remedy = "none") -> Verdict:
 def _weigh(container: str, media: Media) -> Verdict:
     """The verdict on a file of which all is known."""
     tracks = [track for track in (chosen(media.video), chosen(media.audio)) if track]
-    parts = [(_container_subject(container), _CONTAINERS.get(container, _NONE))]
-    parts += [(_track_subject(container, track), _players(container, track)) for track in tracks]
+    parts = [(_about_container(container), _CONTAINERS.get(container, _NONE))]
+    parts += [(_about_track(container, track), _players(container, track)) for track in tracks]
     players = _ALL.intersection(*(plays for _, plays in parts))
     browsers = {browser: browser in players for browser in BROWSERS}
     if players != _ALL:
@@ -218,14 +223,25 @@ def _weigh(container: str, media: Media) -> Verdict:
     return Verdict(True, "plays everywhere", browsers, "none")
 
 
+def home(tracks: Sequence[Track]) -> Container | None:
+    """The container in which all browsers play these tracks as they are: MP4, else WebM, else None."""
+    if all(_players(_MP4, track) == _ALL for track in tracks):
+        return signatures.MP4
+    # not all players turn the pictures of WebM, and not every ffmpeg writes that they shall
+    is_turned = any(isinstance(track, VideoTrack) and track.rotation for track in tracks)
+    if not is_turned and all(_players(_WEBM, track) == _ALL for track in tracks):
+        return signatures.WEBM
+    return None
+
+
 def _remedy(container: str, tracks: list[Track]) -> Remedy:
-    """The cheapest way into an MP4 that all browsers play."""
+    """The cheapest way into a file that all browsers play."""
     if container == signatures.AVI.mime_type:
         return "transcode"  # it has no presentation times: what is copied is shown in the order of decoding
-    lacking = [track for track in tracks if _players(_MP4, track) != _ALL]
-    if not lacking:
+    if home(tracks):
         return "remux"
-    return "transcode" if any(isinstance(track, VideoTrack) for track in lacking) else "audio"
+    pictures = [track for track in tracks if isinstance(track, VideoTrack)]
+    return "audio" if home(pictures) == signatures.MP4 else "transcode"
 
 
 def _players(container: str, track: Track) -> _Players:
@@ -276,7 +292,7 @@ def _reason(parts: list[tuple[str, _Players]]) -> str:
     """What does not play everywhere; one thing that plays nowhere says it all."""
     limits = [part for part in parts if part[1] != _ALL]
     hopeless = [part for part in limits if not part[1]]
-    return "; ".join(_tell(*part) for part in hopeless[:1] or limits)
+    return "; ".join(sentence for sentence, _ in hopeless[:1] or limits)
 
 
 def _tell(subject: str, players: _Players) -> str:
@@ -284,16 +300,20 @@ def _tell(subject: str, players: _Players) -> str:
     return f"{subject} in {names} only" if names else f"{subject} in no browser"
 
 
-def _container_subject(mime_type: str) -> str:
-    return f"{_CONTAINER_LABELS.get(mime_type, 'such')} files play"
+def _about_container(mime_type: str) -> str:
+    subject = f"{_CONTAINER_LABELS.get(mime_type, 'such')} files play"
+    return _tell(subject, _CONTAINERS.get(mime_type, _NONE))
 
 
-def _track_subject(container: str, track: Track) -> str:
+def _about_track(container: str, track: Track) -> str:
     label = _CODEC_LABELS.get(_family(track))
     kind = "video" if isinstance(track, VideoTrack) else "sound"
     if label is None:
-        return f"such {kind} plays"
-    return f"{label} {kind}{_peculiarity(container, track)} plays"
+        return _tell(f"such {kind} plays", _players(container, track))
+    subject = f"{label} {kind}{_peculiarity(container, track)}"
+    if not _is_usual(track):  # some browsers do play it on some devices, but not on all of them
+        return f"{subject} does not play in every browser"
+    return _tell(f"{subject} plays", _players(container, track))
 
 
 def _peculiarity(container: str, track: Track) -> str:

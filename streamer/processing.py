@@ -22,6 +22,7 @@ from streamer.errors import (
     StreamerError,
 )
 from streamer.ffmpeg import pictures, probe, variants
+from streamer.ffmpeg.captions import extract_captions
 from streamer.ffmpeg.pictures import Picture
 from streamer.ffmpeg.tools import Tools
 from streamer.ffmpeg.work import Work
@@ -34,7 +35,6 @@ logger = logging.getLogger("streamer")
 
 JPEG = "image/jpeg"
 VTT = "text/vtt"
-MP4 = "video/mp4"
 
 
 class Hold(Protocol):
@@ -129,15 +129,16 @@ def perform(intake: Intake, job: Job, folder: Path, hold: Hold) -> None:
 
 
 def _probe(task: Task) -> None:
-    """Look into a container that is not read here, and plan what follows."""
+    """Look into a file that is not read here, and plan what follows."""
     container, should_stop = facts.container_of(task.video), task.hold.should_stop
     media = probe.probe(task.tools, task.path, container, task.folder, should_stop)
+    if media is None:
+        raise FfmpegFailed("unreadable", "nobody can tell what is in this file: it may be damaged")
     with task.intake.database.atomic():
         task.finish()
         task.video.media = facts.to_json(media)
         Video.update(media=task.video.media).where(Video.id == task.video.id).execute(task.intake.database)
-        if media is not None:
-            planning.plan(task.intake.database, task.video, task.intake.config, task.tools)
+        planning.plan(task.intake.database, task.video, task.intake.config, task.tools)
 
 
 def _poster(task: Task) -> None:
@@ -154,7 +155,8 @@ def _size(picture: Picture) -> dict[str, int]:
 
 
 def _frame(task: Task, at: float | None) -> list[Picture]:
-    posters, _ = pictures.make_posters(task.work(), at)
+    work = task.work()
+    posters, _ = pictures.make_posters(work, at, _keyframes(work))
     return posters
 
 
@@ -190,14 +192,14 @@ def _keyframes(work: Work) -> tuple[float, ...]:
 
 
 def _captions(task: Task) -> None:
-    work = task.work()
+    extracted = extract_captions(task.work())
     made = []
     for number, track in enumerate(task.media.text):
-        if track.name not in variants.TEXT_CODECS:
+        if track.number not in extracted:  # pictures, or what ffmpeg cannot convert
             continue
-        path = variants.extract_captions(work, track)
+        path = extracted[track.number].with_suffix(".vtt")
         try:
-            path.write_text(captions.to_webvtt(path.read_bytes()), encoding="utf-8")
+            path.write_text(captions.to_webvtt(extracted[track.number].read_bytes()), encoding="utf-8")
         except StreamerError as error:  # such as a track without a single cue
             logger.info("captions %s of video %s are left out: %s", number, task.video.id, error)
             continue
@@ -221,12 +223,12 @@ def _language(text: str | None) -> str | None:
 def _variant(task: Task) -> None:
     work, size = task.work(), task.video.size
     verdict = playability.judge(task.video.mime_type, work.media)
-    if verdict is None or verdict.remedy == "none":
+    if verdict is None or verdict.remedy == "none" or not task.intake.config.transcode:
         task.publish([], derived.VARIANT)
         return
     reserve_for_job(task.intake, task.job, variants.estimate_bytes(work.media, verdict.remedy, size))
-    path = variants.make(work, verdict.remedy)
-    task.publish([Made(derived.VARIANT, derived.WEB, MP4, path, {})], derived.VARIANT)
+    variant = variants.make(work, verdict.remedy)
+    task.publish([Made(derived.VARIANT, derived.WEB, variant.mime_type, variant.path, {})], derived.VARIANT)
 
 
 _STEPS: dict[str, Callable[[Task], None]] = {

@@ -10,7 +10,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import peewee
@@ -28,6 +28,7 @@ POLL_SECONDS = 1.0
 LEAST_BEAT_SECONDS = 1.0
 
 HOPELESS = {
+    "cut_short",
     "encoder_missing",
     "no_picture",
     "no_tracks",
@@ -35,6 +36,7 @@ HOPELESS = {
     "not_an_image",
     "not_text",
     "output_too_large",
+    "result_unreadable",
     "timed_out",
     "too_much_memory",
     "unreadable",
@@ -52,12 +54,16 @@ class Workers:
 
     @contextmanager
     def running(self, count: int) -> Iterator[None]:
-        """So many, until the block ends; then they give back what they do."""
+        """So many that make variants, and one for all that is quick, which must not wait for them.
+
+        When the block ends, they give back what they do.
+        """
+        lanes = [jobs.QUICK, *[jobs.SLOW] * count] if count and self._intake.tools else []
         threads = [
             threading.Thread(
-                target=run, args=(self._intake, self._stopping), name=f"streamer-worker-{number}"
+                target=run, args=(self._intake, self._stopping, steps), name=f"streamer-worker-{number}"
             )
-            for number in range(count if self._intake.tools else 0)
+            for number, steps in enumerate(lanes)
         ]
         if threads:
             threads.append(threading.Thread(target=self._pass_on, name="streamer-worker-end"))
@@ -84,30 +90,32 @@ class Workers:
         return self._stopping.wait(seconds)
 
 
-def run(intake: Intake, stopping: threading.Event) -> None:
-    """Do jobs until ``stopping`` is set; then the running one is given back."""
+def run(intake: Intake, stopping: threading.Event, steps: Sequence[str] = jobs.STEPS) -> None:
+    """Do jobs of these steps until ``stopping`` is set; then the running one is given back."""
     try:
         while not stopping.is_set():
-            if not _try_to_work(intake, stopping):
+            if not _try_to_work(intake, stopping, steps):
                 stopping.wait(POLL_SECONDS)
     finally:
         intake.database.close()
 
 
-def _try_to_work(intake: Intake, stopping: threading.Event) -> bool:
+def _try_to_work(intake: Intake, stopping: threading.Event, steps: Sequence[str]) -> bool:
     try:
-        return work(intake, stopping)
+        return work(intake, stopping, steps)
     except (OSError, peewee.DatabaseError) as error:
         logger.warning("cannot work on the queue now: %s", error)
-        return False
+    except Exception:  # nobody would see that the thread has ended
+        logger.exception("cannot work on the queue now")
+    return False
 
 
-def work(intake: Intake, stopping: threading.Event) -> bool:
-    """Do one job, if one is due. False if there was none."""
-    if not jobs.waiting(intake.database):
+def work(intake: Intake, stopping: threading.Event, steps: Sequence[str] = jobs.STEPS) -> bool:
+    """Do one job of these steps, if one is due. False if there was none."""
+    if not jobs.waiting(intake.database, steps):
         return False
     with closing(intake.storage.scratch()) as scratch:
-        job = jobs.claim(intake.database, scratch.name)
+        job = jobs.claim(intake.database, scratch.name, steps)
         if job is None:
             return False
         _do(intake, job, scratch, stopping)
@@ -148,7 +156,10 @@ def _fail(database: Database, job: Job, error: Exception) -> None:
             jobs.fail(database, job, code, detail, is_final=code in HOPELESS)
         case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
             logger.warning("there is no room for the %s of video %s: %s", job.step, job.video_id, error)
-            jobs.fail(database, job, "insufficient_storage", "the disk has no room for this")
+            if not jobs.postpone(database, job):
+                jobs.fail(
+                    database, job, "insufficient_storage", "the disk has no room for this", is_final=True
+                )
         case _:
             logger.error("the %s of video %s failed", job.step, job.video_id, exc_info=error)
             jobs.fail(database, job, "internal_error", "the log of the server tells what went wrong")

@@ -646,6 +646,40 @@ def test_a_deletion_in_the_middle_of_a_sweep_leaves_nothing_for_ever(
     assert_nothing_is_left(app, config)
 
 
+def test_a_file_that_comes_after_the_sweep_looked_stays(
+    app: Application, kept: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config.data / "videos" / ONE
+    note(app, f"videos/{ONE}")
+    claim = LocalStorage.claim
+
+    @contextmanager
+    def claim_too_early(storage: LocalStorage, file_path: str) -> Iterator[bool | None]:
+        with claim(storage, file_path) as claimed:
+            if file_path == f"videos/{ONE}":
+                path.write_bytes(DATA)  # it is renamed to there, as its publication goes on
+            yield claimed
+
+    monkeypatch.setattr(LocalStorage, "claim", claim_too_early)
+    sweep(config)
+    assert stored_files(config.data) == sorted([kept, f"videos/{ONE}"])
+
+
+def test_without_locks_what_may_still_be_published_stays(
+    app: Application, kept: str, config: Config, monkeypatch: pytest.MonkeyPatch, frozen: Clock
+) -> None:
+    monkeypatch.setattr(locks, "AVAILABLE", False)
+    monkeypatch.setattr(locks, "try_lock", lambda descriptor: True)
+    (config.data / "videos" / ONE).write_bytes(DATA)
+    note(app, f"videos/{ONE}")
+    frozen.time += cleanup.LONGEST_PUBLISHING
+    sweep(config)
+    assert stored_files(config.data) == sorted([kept, f"videos/{ONE}"])
+    frozen.forward(seconds=1)
+    sweep(config)
+    assert (stored_files(config.data), notes(app)) == ([kept], [])
+
+
 # --- many objects
 
 

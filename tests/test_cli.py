@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import streamer
-from streamer import cli, jobs, server, uploads
+from streamer import cli, jobs, planning, server, uploads
 from streamer.app import Application, create_app
 from streamer.config import Config
 from streamer.models import Upload, Video
@@ -688,6 +688,22 @@ def test_killed_worker_loses_nothing_and_the_next_begins_with_what_it_did(
     with worker_process(environment):
         wait_for(lambda: media.again(intake, video).status == "ready")
     assert media.files(environment, "scratch") == []
+    intake.database.close()
+
+
+@pytest.mark.usefixtures("served")
+def test_without_ffmpeg_the_server_lets_what_is_queued_wait_for_one(
+    environment: Path, tmp_path: Path
+) -> None:
+    environment.mkdir()
+    intake = media.open_intake(environment, clips.tools())
+    video = media.add(intake, media.film(tmp_path, "plays.mp4"))
+    assert video.status == "processing"
+    assert cli.main(["serve"]) == 0
+    assert (media.again(intake, video).status, media.jobs_of(intake, video)) == ("ready", {})
+    planning.plan_missing(intake.database, intake.config, intake.tools)
+    assert media.again(intake, video).status == "processing"
+    assert set(media.jobs_of(intake, video)) == {"poster", "storyboard"}
     intake.database.close()
 
 

@@ -196,8 +196,9 @@ def test_database_from_before_media_keeps_all_and_learns_what_is_in_its_videos(
     assert facts.of(second) is None, "its file is gone"
     assert (first.status, second.status) == ("ready", "ready")
     planning.plan_missing(intake.database, intake.config, clips.tools())
-    assert media.work_off(replace(intake, tools=clips.tools())) == 3
+    assert media.work_off(replace(intake, tools=clips.tools())) == 4
     assert media.again(intake, first).status == "ready"
+    assert media.again(intake, second).status == "failed"
     assert ("variant", "web") in media.made_of(intake, first)
     intake.database.close()
 

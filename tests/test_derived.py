@@ -168,6 +168,14 @@ def test_removed_object_becomes_an_orphan(intake: Intake, video: Video) -> None:
     assert_tidy(intake)
 
 
+def test_captions_and_images_count_as_given_and_what_is_made_does_not(
+    intake: Intake, user: User, video: Video
+) -> None:
+    give(intake, video, {("picture", "own"): b"image"})
+    assert derived.given_bytes(intake.database, user.id) == len(b"WEBVTT" + b"image")
+    assert derived.given_bytes(intake.database, user.id + 1) == 0
+
+
 # --- whatever goes wrong
 
 STEPS: dict[str, tuple[Any, str, int]] = {

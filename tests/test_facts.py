@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from streamer.containers.media import AudioTrack, Media, Source, TextTrack, Vide
 from streamer.intake import Intake
 from streamer.models import Video
 from tests.containers import ffprobe
-from tests.helpers import PASSWORD, video_bytes
+from tests.helpers import PASSWORD, Ticks, video_bytes
 from tests.media import film, open_intake
 
 FULL = Media(
@@ -167,6 +168,26 @@ def test_all_are_looked_into_once(
     Video.update(media=None).execute(intake.database)
     read_missing(intake)
     assert found(intake) == [unreadable] * 5
+
+
+def test_what_takes_too_long_goes_on_the_next_time(
+    intake: Intake, make_old: MakeOld, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "BATCH", 2)
+    ticks, read = Ticks(), facts.read
+    monkeypatch.setattr(time, "monotonic", ticks.monotonic)
+
+    def read_slowly(mime_type: str, source: Source) -> Media | None:
+        ticks.time += 1
+        return read(mime_type, source)
+
+    monkeypatch.setattr(facts, "read", read_slowly)
+    data = film(films, "plays.mp4").read_bytes()
+    for _ in range(7):
+        make_old(data)
+    for count in (4, 7):
+        facts.read_missing(intake.database, intake.storage, ticks.time + 3)
+        assert [has_facts for has_facts, _ in found(intake)] == [True] * count + [False] * (7 - count)
 
 
 def test_file_that_is_gone_is_told_of_and_keeps_nobody_waiting(

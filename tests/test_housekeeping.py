@@ -12,10 +12,10 @@ from pathlib import Path
 import peewee
 import pytest
 
-from streamer import accounts, housekeeping, jobs, uploads
+from streamer import accounts, facts, housekeeping, jobs, planning, uploads
 from streamer.config import Config
 from streamer.database import Database, open_database
-from streamer.housekeeping import INTERVAL_SECONDS, Housekeeping, look_after
+from streamer.housekeeping import CATCH_UP_SECONDS, INTERVAL_SECONDS, Housekeeping, look_after
 from streamer.intake import Intake
 from streamer.models import Job, Upload, Video
 from streamer.storage.local import LocalStorage
@@ -248,3 +248,13 @@ def test_it_looks_into_old_videos_then_plans_their_work_and_gives_lost_jobs_back
     look_after(replace(intake, tools=clips.tools()))
     assert {job.state for job in Job.select().execute(intake.database)} == {"queued"}
     assert Job.select().count(intake.database) == 4
+
+
+def test_it_catches_up_with_a_large_library_for_a_while_each_time(
+    intake: Intake, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until: list[float] = []
+    monkeypatch.setattr(facts, "read_missing", lambda database, storage, end: until.append(end))
+    monkeypatch.setattr(planning, "plan_missing", lambda database, config, tools, end: until.append(end))
+    look_after(intake)
+    assert until == [ticks.time + CATCH_UP_SECONDS] * 2

@@ -11,6 +11,7 @@ from streamer import accounts, jobs, videos
 from streamer.database import Database, open_database
 from streamer.jobs import CAPTIONS, POSTER, STORYBOARD, VARIANT
 from streamer.models import Job, User, Video
+from streamer.storage import locks
 from streamer.storage.local import LocalStorage
 from tests.concurrency import at_once
 from tests.conftest import Clock
@@ -92,6 +93,20 @@ def test_quick_steps_of_all_videos_go_before_slow_ones(database: Database, make_
     ]
 
 
+def test_each_lane_takes_what_is_its_own(database: Database, make_video: MakeVideo) -> None:
+    make_video(VARIANT, POSTER)
+    assert jobs.waiting(database, jobs.QUICK)
+    job = jobs.claim(database, OWNER, jobs.SLOW)
+    assert job is not None
+    assert job.step == VARIANT
+    assert not jobs.waiting(database, jobs.SLOW)
+    assert jobs.claim(database, OTHER, jobs.SLOW) is None
+    job = jobs.claim(database, OTHER, jobs.QUICK)
+    assert job is not None
+    assert job.step == POSTER
+    assert not jobs.waiting(database)
+
+
 def test_job_is_claimed_once_however_many_ask(database: Database, make_video: MakeVideo) -> None:
     for _ in range(5):
         make_video(POSTER)
@@ -148,6 +163,33 @@ def test_failed_job_is_tried_again_later_and_not_for_ever(
     assert jobs.claim(database, OWNER) is None
 
 
+def test_what_waits_is_done_though_the_clock_was_set_back(
+    database: Database, make_video: MakeVideo, frozen: Clock
+) -> None:
+    make_video(POSTER)
+    assert jobs.fail(database, claim(database), "ffmpeg_failed", "it broke")
+    frozen.forward(days=-1)
+    assert jobs.waiting(database)
+    assert claim(database).attempts == 2
+
+
+def test_job_without_room_waits_for_a_day_and_has_not_been_tried(
+    database: Database, make_video: MakeVideo, frozen: Clock
+) -> None:
+    video = make_video(POSTER)
+    for _ in range(24 * 6 + 1):
+        job = claim(database)
+        assert job.attempts == 1
+        assert jobs.postpone(database, job)
+        assert status(database, video) == "processing"
+        frozen.forward(seconds=9 * 60)
+        assert jobs.claim(database, OWNER) is None
+        frozen.forward(seconds=60)
+    job = claim(database)
+    assert not jobs.postpone(database, job)
+    assert jobs.held(database, job.id, OWNER), "who holds it has to end it"
+
+
 def test_success_takes_the_error_of_an_earlier_attempt_away(
     database: Database, make_video: MakeVideo, frozen: Clock
 ) -> None:
@@ -167,24 +209,41 @@ def test_job_that_was_given_back_has_not_been_tried(database: Database, make_vid
         jobs.give_back(database, job)
 
 
-def test_lease_holds_as_long_as_it_is_renewed(
+def test_a_silent_worker_keeps_its_job_as_long_as_it_lives(
     database: Database, storage: LocalStorage, make_video: MakeVideo, frozen: Clock
 ) -> None:
     make_video(POSTER)
     with closing(storage.scratch()) as scratch:
         job = claim(database, scratch.name)
-        for percent in (10.0, 20.0, 30.0):
-            frozen.forward(seconds=50)
-            jobs.give_back_lost(database, storage)
-            assert jobs.beat(database, job, percent, 100 - percent)
-        assert jobs.claim(database, OTHER) is None
-        frozen.forward(seconds=60)
+        frozen.forward(days=1)
         jobs.give_back_lost(database, storage)
-        assert claim(database, OTHER).attempts == 1
-        # who was silent for so long has nothing to say any more
-        assert not jobs.beat(database, job, 40.0, 60.0)
-        assert not jobs.finish(database, job)
-        assert not jobs.fail(database, job, "timed_out", "too late", is_final=True)
+        assert jobs.claim(database, OTHER) is None
+        assert jobs.finish(database, job)
+
+
+def test_without_locks_a_lease_holds_as_long_as_it_is_renewed(
+    database: Database,
+    storage: LocalStorage,
+    make_video: MakeVideo,
+    frozen: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "AVAILABLE", False)
+    monkeypatch.setattr(locks, "try_lock", lambda descriptor: True)
+    make_video(POSTER)
+    job = claim(database)
+    for percent in (10.0, 20.0, 30.0):
+        frozen.forward(seconds=50)
+        jobs.give_back_lost(database, storage)
+        assert jobs.beat(database, job, percent, 100 - percent)
+    assert jobs.claim(database, OTHER) is None
+    frozen.forward(seconds=60)
+    jobs.give_back_lost(database, storage)
+    assert claim(database, OTHER).attempts == 1
+    # who was silent for so long has nothing to say any more
+    assert not jobs.beat(database, job, 40.0, 60.0)
+    assert not jobs.finish(database, job)
+    assert not jobs.fail(database, job, "timed_out", "too late", is_final=True)
 
 
 def test_job_of_a_dead_worker_goes_back_at_once(
@@ -198,6 +257,19 @@ def test_job_of_a_dead_worker_goes_back_at_once(
     scratch.close()
     jobs.give_back_lost(database, storage)
     assert claim(database, OTHER).owner == OTHER
+
+
+def test_job_that_no_worker_survives_fails_in_the_end(
+    database: Database, storage: LocalStorage, make_video: MakeVideo
+) -> None:
+    video = make_video(POSTER)
+    for losses in range(jobs.MOST_LOSSES + 1):
+        assert (claim(database).losses, status(database, video)) == (losses, "processing")
+        jobs.give_back_lost(database, storage)
+    [job] = jobs.of(database, [video.id])[video.id]
+    assert (job.state, job.error_code, status(database, video)) == ("failed", "worker_died", "failed")
+    assert jobs.retry(database, video.id)
+    assert (claim(database).losses, status(database, video)) == (0, "processing")
 
 
 def test_deleted_video_takes_its_jobs_along(database: Database, make_video: MakeVideo, alice: User) -> None:

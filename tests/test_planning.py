@@ -1,6 +1,7 @@
 """Which steps a video needs follows from what is in it, what there is to do it with, and what is wanted."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from streamer.intake import Intake
 from streamer.models import Job, Video
 from streamer.planning import plan_missing, steps_for
 from tests.concurrency import at_once
-from tests.helpers import PASSWORD
+from tests.helpers import PASSWORD, Ticks
 from tests.media import open_intake
 
 TOOLS = Tools("/usr/bin/ffmpeg", "/usr/bin/ffprobe", "7.0", frozenset({"libx264", "aac"}), frozenset())
@@ -51,15 +52,15 @@ CASES: dict[str, tuple[str, Media | None, list[str]]] = {
     "no duration": (MP4, but(duration=None), ["poster"]),
     "duration of nothing": (MP4, but(duration=0.0), ["poster"]),
     "sound alone": (MP4, but(video=()), []),
-    "other sound alone": (MKV, but(video=(), audio=(DTS,)), []),
+    "other sound alone": (MKV, but(video=(), audio=(DTS,)), ["variant"]),
     "captions alone": (MKV, but(video=(), audio=(), text=(SRT,)), ["captions"]),
     "nothing": (MP4, but(video=(), audio=()), []),
     "encrypted": (MP4, but(is_encrypted=True), []),
     "elsewhere": (MP4, but(has_external_data=True), []),
     "not read by us": (AVI, None, ["probe"]),
     "not read by us, transport stream": (TS, None, ["probe"]),
-    "unreadable": (MP4, None, []),
-    "unreadable Matroska": (MKV, None, []),
+    "unreadable": (MP4, None, ["probe"]),
+    "unreadable Matroska": (MKV, None, ["probe"]),
     "probed": (AVI, but(faststart=None), ALL_BUT_CAPTIONS),
 }
 
@@ -135,7 +136,7 @@ def row(intake: Intake, video: Video) -> Video:
 def test_planned_video_is_processing_and_one_that_needs_nothing_is_ready(
     intake: Intake, make_video: MakeVideo
 ) -> None:
-    for media, status in ((PLAYS, "processing"), (but(video=()), "ready"), (None, "ready")):
+    for media, status in ((PLAYS, "processing"), (but(video=()), "ready"), (None, "processing")):
         video = make_video(media=media)
         plan(intake, video)
         found = row(intake, video)
@@ -172,6 +173,64 @@ def test_what_runs_or_has_ended_is_not_planned_again(intake: Intake, make_video:
     before = list(Job.select().order_by(Job.id).dicts().execute(intake.database))
     plan_missing(intake.database, intake.config, TOOLS)
     assert list(Job.select().order_by(Job.id).dicts().execute(intake.database)) == before
+
+
+def test_poster_that_was_chosen_before_the_plan_stays_chosen(intake: Intake, make_video: MakeVideo) -> None:
+    video = make_video()
+    with intake.database.atomic():
+        jobs.enqueue(intake.database, video.id, jobs.POSTER, {"time": 1.5})
+    plan_missing(intake.database, intake.config, TOOLS)
+    assert planned(intake) == [(video.id, "poster"), (video.id, "storyboard")]
+    job = jobs.claim(intake.database, "0" * 32)
+    assert job is not None
+    assert (job.step, job.options) == ("poster", '{"time": 1.5}')
+
+
+def test_what_is_queued_is_forgotten_until_there_is_an_ffmpeg_again(
+    intake: Intake, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 2)
+    added = [make_video() for _ in range(5)]
+    plan_missing(intake.database, intake.config, TOOLS)
+    job = jobs.claim(intake.database, "0" * 32)
+    assert job is not None
+    jobs.finish(intake.database, job)
+    planning.shelve(intake.database)
+    assert planned(intake) == [(added[0].id, "poster")], "which is done"
+    assert {(row(intake, video).status, row(intake, video).planned_by) for video in added} == {("ready", 0)}
+    plan_missing(intake.database, intake.config, TOOLS)
+    assert sorted(planned(intake)) == [
+        (video.id, step) for video in added for step in ("poster", "storyboard")
+    ]
+    assert job.id in {row.id for row in Job.select().where(Job.state == "done").execute(intake.database)}
+    assert {row(intake, video).status for video in added} == {"processing"}
+
+
+def test_what_runs_or_has_failed_is_not_forgotten(intake: Intake, make_video: MakeVideo) -> None:
+    videos = [make_video(media=but(duration=None)) for _ in range(2)]
+    plan_missing(intake.database, intake.config, TOOLS)
+    running, failing = (jobs.claim(intake.database, owner * 32) for owner in "01")
+    assert running is not None
+    assert failing is not None
+    jobs.fail(intake.database, failing, "no_picture", "", is_final=True)
+    planning.shelve(intake.database)
+    assert [row(intake, video).status for video in videos] == ["processing", "failed"]
+    assert [row(intake, video).planned_by for video in videos] == [planning.VERSION] * 2
+    assert jobs.finish(intake.database, running)
+
+
+def test_plan_that_takes_too_long_goes_on_the_next_time(
+    intake: Intake, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 2)
+    ticks = Ticks()
+    monkeypatch.setattr(time, "monotonic", ticks.monotonic)
+    monkeypatch.setattr(time, "sleep", lambda seconds: setattr(ticks, "time", ticks.time + 1))
+    added = [make_video(media=but(duration=None)) for _ in range(5)]
+    for count in (4, 5):
+        plan_missing(intake.database, intake.config, TOOLS, ticks.time + 2)
+        assert planned(intake) == [(video.id, "poster") for video in added[:count]]
+    plan_missing(intake.database, intake.config, TOOLS, ticks.time)
 
 
 def test_video_that_nobody_has_looked_into_waits_for_that(intake: Intake, make_video: MakeVideo) -> None:

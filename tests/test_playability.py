@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.containers import signatures
 from streamer.containers.media import AudioTrack, Media, VideoTrack
-from streamer.playability import BROWSERS, Remedy, Track, Verdict, judge
+from streamer.playability import BROWSERS, Remedy, Track, Verdict, home, judge
 
 MP4, MOV, THREE_GPP = "video/mp4", "video/quicktime", "video/3gpp"
 WEBM, MKV, TS, AVI = "video/webm", "video/x-matroska", "video/mp2t", "video/x-msvideo"
@@ -62,6 +62,7 @@ TRACKS: dict[str, Track] = {
     "vp9": video("vp9", "vp09.00.40.08"),
     "vp9 untold": video("vp9", None, None, None),
     "vp9 10 bit": video("vp9", "vp09.02.40.10", 10),
+    "vp9 turned": dataclasses.replace(video("vp9", "vp09.00.40.08"), rotation=90),
     "vp8": video("vp8", "vp8"),
     "mpeg4": video("mpeg4", "mp4v.20.9"),
     "mpeg2": video("mpeg2video"),
@@ -111,6 +112,7 @@ def letters(verdict: Verdict) -> str:
 COMBS = "plays everywhere, but is interlaced: edges look like combs when they move"
 HEVC = "HEVC video plays in Safari only"
 MATROSKA = "Matroska files play in Chrome only"
+NOT_EVERYWHERE = "does not play in every browser"
 
 TABLE: list[tuple[str, tuple[str, ...], str, Remedy, str]] = [
     (MP4, ("h264", "aac"), "cfs", "none", "plays everywhere"),
@@ -122,26 +124,28 @@ TABLE: list[tuple[str, tuple[str, ...], str, Remedy, str]] = [
     (MP4, ("h264", "flac"), "cfs", "none", "plays everywhere"),
     (MP4, ("aac",), "cfs", "none", "plays everywhere"),
     (MP4, ("h264 interlaced",), "cfs", "none", COMBS),
-    (MP4, ("h264 extended",), "", "transcode", "H.264 video of an unusual kind plays in no browser"),
-    (MP4, ("h264 10 bit", "aac"), "", "transcode", "H.264 video with 10 bits plays in no browser"),
-    (MP4, ("h264 4:2:2",), "", "transcode", "H.264 video with 4:2:2 colours plays in no browser"),
-    (MP4, ("h264 4:4:4",), "", "transcode", "H.264 video with 4:4:4 colours plays in no browser"),
+    (MP4, ("h264 extended",), "", "transcode", f"H.264 video of an unusual kind {NOT_EVERYWHERE}"),
+    (MP4, ("h264 10 bit", "aac"), "", "transcode", f"H.264 video with 10 bits {NOT_EVERYWHERE}"),
+    (MP4, ("h264 4:2:2",), "", "transcode", f"H.264 video with 4:2:2 colours {NOT_EVERYWHERE}"),
+    (MP4, ("h264 4:4:4",), "", "transcode", f"H.264 video with 4:4:4 colours {NOT_EVERYWHERE}"),
     (MP4, ("h264 8K", "aac"), "c", "transcode", "H.264 video of 7680 by 4320 plays in Chrome only"),
     (MP4, ("hvc1", "aac"), "s", "transcode", HEVC),
     (MOV, ("hvc1 main 10", "aac"), "s", "transcode", HEVC),
-    (MP4, ("hvc1 4:2:2",), "", "transcode", "HEVC video with 4:2:2 colours plays in no browser"),
-    (MP4, ("hev1", "aac"), "", "transcode", "HEVC video of an unusual kind plays in no browser"),
-    (MP4, ("dolby vision", "eac3"), "", "transcode", "HEVC video of an unusual kind plays in no browser"),
+    (MP4, ("hvc1 4:2:2",), "", "transcode", f"HEVC video with 4:2:2 colours {NOT_EVERYWHERE}"),
+    (MP4, ("hev1", "aac"), "", "transcode", f"HEVC video of an unusual kind {NOT_EVERYWHERE}"),
+    (MP4, ("dolby vision", "eac3"), "", "transcode", f"HEVC video of an unusual kind {NOT_EVERYWHERE}"),
     (MP4, ("av1", "opus"), "cf", "transcode", "AV1 video plays in Chrome and Firefox only"),
     (MP4, ("av1 10 bit",), "cf", "transcode", "AV1 video plays in Chrome and Firefox only"),
-    (MP4, ("av1 4:4:4",), "", "transcode", "AV1 video with 4:4:4 colours plays in no browser"),
+    (MP4, ("av1 4:4:4",), "", "transcode", f"AV1 video with 4:4:4 colours {NOT_EVERYWHERE}"),
     (MP4, ("vp9", "aac"), "cf", "transcode", "VP9 video in MP4 plays in Chrome and Firefox only"),
+    (MP4, ("vp9", "opus"), "cf", "remux", "VP9 video in MP4 plays in Chrome and Firefox only"),
+    (MP4, ("vp9 turned", "opus"), "cf", "transcode", "VP9 video in MP4 plays in Chrome and Firefox only"),
     (MP4, ("mpeg4", "aac"), "", "transcode", "MPEG-4 Part 2 video plays in no browser"),
     (MP4, ("strange video", "aac"), "", "transcode", "such video plays in no browser"),
     (MP4, ("h264", "ac3"), "s", "audio", "AC-3 sound plays in Safari only"),
     (MP4, ("h264", "eac3"), "s", "audio", "E-AC-3 sound plays in Safari only"),
-    (MP4, ("h264", "aac main"), "", "audio", "AAC sound of an unusual kind plays in no browser"),
-    (MP4, ("h264", "xhe-aac"), "", "audio", "AAC sound of an unusual kind plays in no browser"),
+    (MP4, ("h264", "aac main"), "", "audio", f"AAC sound of an unusual kind {NOT_EVERYWHERE}"),
+    (MP4, ("h264", "xhe-aac"), "", "audio", f"AAC sound of an unusual kind {NOT_EVERYWHERE}"),
     (MP4, ("h264", "vorbis"), "", "audio", "Vorbis sound in MP4 plays in no browser"),
     (MP4, ("h264", "strange audio"), "", "audio", "such sound plays in no browser"),
     (MP4, ("alac",), "s", "audio", "ALAC sound plays in Safari only"),
@@ -154,14 +158,21 @@ TABLE: list[tuple[str, tuple[str, ...], str, Remedy, str]] = [
     (WEBM, ("vp9", "opus"), "cfs", "none", "plays everywhere"),
     (WEBM, ("vp9 untold", "vorbis"), "cfs", "none", "plays everywhere"),
     (WEBM, ("vp8", "vorbis"), "cfs", "none", "plays everywhere"),
-    (WEBM, ("vp9 10 bit", "opus"), "", "transcode", "VP9 video with 10 bits plays in no browser"),
+    (WEBM, ("vp9 10 bit", "opus"), "", "transcode", f"VP9 video with 10 bits {NOT_EVERYWHERE}"),
     (WEBM, ("av1", "opus"), "cf", "transcode", "AV1 video plays in Chrome and Firefox only"),
     (WEBM, ("h264", "opus"), "c", "remux", "H.264 video in WebM plays in Chrome only"),
     (MKV, ("h264", "aac"), "c", "remux", MATROSKA),
     (MKV, ("h264", "opus"), "c", "remux", MATROSKA),
     (MKV, ("h264", "vorbis"), "c", "audio", MATROSKA),
     (MKV, ("h264", "dts"), "", "audio", "DTS sound plays in no browser"),
-    (MKV, ("vp9", "opus"), "c", "transcode", MATROSKA),
+    (MKV, ("vp9", "opus"), "c", "remux", MATROSKA),
+    (MKV, ("vp9", "vorbis"), "c", "remux", MATROSKA),
+    (MKV, ("vp8", "vorbis"), "c", "remux", MATROSKA),
+    (MKV, ("vp8",), "c", "remux", MATROSKA),
+    (MKV, ("vorbis",), "c", "remux", MATROSKA),
+    (MKV, ("vp9 turned", "opus"), "c", "transcode", MATROSKA),
+    (MKV, ("vp9 10 bit", "opus"), "", "transcode", f"VP9 video with 10 bits {NOT_EVERYWHERE}"),
+    (MKV, ("vp9", "aac"), "c", "transcode", MATROSKA),
     (MKV, ("hvc1 main 10", "aac"), "", "transcode", f"{MATROSKA}; {HEVC}"),
     (TS, ("h264", "aac"), "", "remux", "MPEG-TS files play in no browser"),
     (TS, ("h264", "ac3"), "", "audio", "MPEG-TS files play in no browser"),
@@ -247,14 +258,37 @@ def test_every_container_that_is_taken_has_a_name_in_the_verdict() -> None:
     assert not [reason for reason in reasons if reason.startswith("such files")]
 
 
-def remedied(facts: Media, remedy: Remedy) -> Media:
+@pytest.mark.parametrize(
+    ("names", "container"),
+    [
+        (("h264", "aac"), signatures.MP4),
+        (("opus",), signatures.MP4),
+        ((), signatures.MP4),
+        (("vp8", "vorbis"), signatures.WEBM),
+        (("vp9", "opus"), signatures.WEBM),
+        (("vp9 turned", "opus"), None),
+        (("vp9", "aac"), None),
+        (("h264", "vorbis"), None),
+        (("av1", "opus"), None),
+    ],
+)
+def test_tracks_are_at_home_where_all_browsers_play_them(
+    names: tuple[str, ...], container: signatures.Container | None
+) -> None:
+    assert home([TRACKS[name] for name in names]) == container
+
+
+def remedied(facts: Media, remedy: Remedy) -> tuple[str, Media]:
     """What the remedy makes of a file."""
     pictures, sound = facts.video[:1], facts.audio[:1]
+    container = home([*pictures, *sound]) if remedy == "remux" else signatures.MP4
+    assert container is not None
     if remedy == "transcode":
         pictures = (video("h264", "avc1.640028"),) if pictures else ()
     if remedy in {"transcode", "audio"}:
         sound = (audio("aac", "mp4a.40.2"),) if sound else ()
-    return Media(duration=facts.duration, video=pictures, audio=sound, faststart=True)
+    made = Media(duration=facts.duration, video=pictures, audio=sound)
+    return container.mime_type, dataclasses.replace(made, faststart=container == signatures.MP4 or None)
 
 
 @pytest.mark.parametrize("container", [*CONTAINERS, "video/never-heard-of"])
@@ -267,7 +301,7 @@ def test_remedy_makes_a_file_that_needs_none(container: str) -> None:
             verdict = judged(container, facts)
             assert verdict.direct is all(verdict.browsers.values())
             if verdict.remedy != "none":
-                after = judged(MP4, remedied(facts, verdict.remedy))
+                after = judged(*remedied(facts, verdict.remedy))
                 assert (after.direct, after.remedy) == (True, "none"), (names, verdict)
             elif facts.video or facts.audio:
                 assert verdict.direct

@@ -1,7 +1,8 @@
 """What the steps make of real films, by the real ffmpeg."""
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from streamer.intake import Intake
 from streamer.models import Derived, Job, Video
 from tests.conftest import Clock
 from tests.containers import ffprobe
-from tests.ffmpeg import clips
+from tests.ffmpeg import clips, stand_ins
 from tests.media import (
     add,
     again,
@@ -49,8 +50,8 @@ def states_of(intake: Intake, video: Video) -> set[str]:
     return {job.state for job in jobs_of(intake, video).values()}
 
 
-def read(data: bytes) -> Media:
-    media = facts.read("video/mp4", Source(lambda size, at: data[at : at + size], len(data)))
+def read(data: bytes, mime_type: str = "video/mp4") -> Media:
+    media = facts.read(mime_type, Source(lambda size, at: data[at : at + size], len(data)))
     assert media is not None
     return media
 
@@ -117,6 +118,25 @@ def test_each_remedy_makes_what_every_browser_plays(
     assert (len(media.video), len(media.audio)) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "sound"), [(clips.VP9, clips.OPUS), (("-c:v", "libvpx"), ("-c:a", "libvorbis"))]
+)
+def test_what_plays_in_webm_comes_out_as_one(
+    intake: Intake, tmp_path: Path, pictures: tuple[str, ...], sound: tuple[str, ...]
+) -> None:
+    inputs = [*ffprobe.pictures("160x120", "10", 2), *ffprobe.sound(2)]
+    coding = (*pictures, "-pix_fmt", "yuv420p", *sound)
+    video = add(intake, ffprobe.make(tmp_path / "film.mkv", *inputs, *coding))
+    work_off(intake)
+    row = Derived.select().where(Derived.kind == "variant").get(intake.database)
+    assert row.mime_type == "video/webm"
+    media = read(made_of(intake, video)[WEB], row.mime_type)
+    result = playability.judge(row.mime_type, media)
+    assert result is not None
+    assert (result.direct, result.remedy) == (True, "none"), result.reason
+    assert (len(media.video), len(media.audio)) == (1, 1)
+
+
 def test_what_plays_is_not_encoded_again(intake: Intake, films: Path) -> None:
     video = add(intake, film(films, "plays.mp4"))
     assert steps_of(intake, video) == ["poster", "storyboard"]
@@ -148,23 +168,64 @@ def test_container_that_is_not_read_here_is_probed_first(
     assert_tidy(intake)
 
 
-def test_container_that_cannot_be_probed_is_as_ready_as_it_gets(
-    intake: Intake, films: Path, tmp_path: Path
-) -> None:
+def nothing(films: Path, folder: Path) -> Path:
+    """A transport stream of a programme that tells nothing."""
     data = film(films, "broadcast.ts").read_bytes()
-    packets = [data[:4] + bytes(184) for _ in range(100)]  # of a programme that tells nothing
-    path = tmp_path / "nothing.ts"
-    path.write_bytes(b"".join(packets))
-    video = add(intake, path)
+    path = folder / "nothing.ts"
+    path.write_bytes(b"".join([data[:4] + bytes(184) for _ in range(100)]))
+    return path
+
+
+def index_lost(films: Path, folder: Path) -> Path:
+    """An MP4 without its index, as of a camera whose battery ran out."""
+    data = film(films, "begins-late.mp4").read_bytes()
+    path = folder / "lost.mp4"
+    path.write_bytes(data[: data.index(b"moov") - 4])
+    return path
+
+
+@pytest.mark.parametrize("make", [nothing, index_lost])
+def test_file_in_which_a_probe_finds_nothing_fails_at_once(
+    intake: Intake, films: Path, tmp_path: Path, make: Callable[[Path, Path], Path]
+) -> None:
+    video = add(intake, make(films, tmp_path))
     assert work_off(intake) == 1
     video = again(intake, video)
-    assert (video.media, video.status) == (None, "ready")
-    assert steps_of(intake, video) == ["probe"]
+    assert (video.media, video.status) == (None, "failed")
+    [(step, job)] = jobs_of(intake, video).items()
+    assert (step, job.state, job.error_code, job.attempts) == ("probe", "failed", "unreadable", 1)
 
 
-def test_sound_alone_needs_nothing(intake: Intake, films: Path) -> None:
-    video = add(intake, film(films, "sound.mkv"))
+def test_probe_that_fails_for_another_reason_is_tried_again(
+    intake: Intake, films: Path, tmp_path: Path, frozen: Clock
+) -> None:
+    video = add(intake, film(films, "old.avi"))
+    without_room = dataclasses.replace(clips.tools(), ffprobe=stand_ins.make(tmp_path, "reports_a_full_disk"))
+    assert work_off(dataclasses.replace(intake, tools=without_room)) == 1
+    job = jobs_of(intake, video)["probe"]
+    assert (job.state, job.error_code) == ("queued", "disk_full")
+    frozen.forward(seconds=20)
+    work_off(intake)
+    assert again(intake, video).status == "ready"
+
+
+def test_sound_alone_that_plays_needs_nothing(intake: Intake, tmp_path: Path, films: Path) -> None:
+    copied = ("-c", "copy", "-movflags", "+faststart")
+    video = add(intake, ffprobe.make(tmp_path / "sound.mp4", "-i", str(film(films, "sound.mkv")), *copied))
     assert (video.status, steps_of(intake, video)) == ("ready", [])
+
+
+def test_sound_alone_that_does_not_play_everywhere_gets_a_variant(intake: Intake, films: Path) -> None:
+    video = add(intake, film(films, "sound.mkv"))
+    assert steps_of(intake, video) == ["variant"]
+    work_off(intake)
+    assert again(intake, video).status == "ready"
+    media = read(made_of(intake, video)[WEB])
+    assert (len(media.video), len(media.audio)) == (0, 1)
+    verdict = playability.judge("video/mp4", media)
+    assert verdict is not None
+    assert verdict.direct, verdict.reason
+    assert_tidy(intake)
 
 
 def test_poster_can_be_taken_at_another_time(intake: Intake, films: Path) -> None:
@@ -201,6 +262,14 @@ def test_variant_that_is_not_needed_any_more_goes(intake: Intake, films: Path) -
     work_off(intake)
     assert WEB not in made_of(intake, video)
     assert_tidy(intake)
+
+
+def test_variant_that_is_not_wanted_any_more_is_not_made(intake: Intake, films: Path) -> None:
+    video = add(intake, film(films, "begins-late.mp4"))
+    assert "variant" in steps_of(intake, video)
+    config = dataclasses.replace(intake.config, transcode=False)
+    work_off(dataclasses.replace(intake, config=config))
+    assert (again(intake, video).status, WEB in made_of(intake, video)) == ("ready", False)
 
 
 def test_damaged_film_fails_and_tells_why(intake: Intake, films: Path, frozen: Clock) -> None:
@@ -246,6 +315,43 @@ def test_caption_track_that_has_no_cues_is_left_out(intake: Intake, films: Path,
     work_off(intake)
     found = derived_captions(intake.database, video)
     assert found == [("0", None, None), ("1", None, "Zweite Spur")]
+
+
+def with_captions(folder: Path, films: Path, *texts: str) -> Path:
+    """A film in MP4 with a track for each of these texts."""
+    inputs, maps = ["-i", str(film(films, "plays.mp4"))], ["-map", "0:v"]
+    for number, text in enumerate(texts, 1):
+        source = folder / f"{number}.srt"
+        source.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{text}\n", encoding="utf-8")
+        inputs += ["-i", str(source)]
+        maps += ["-map", str(number)]
+    faststart = ("-movflags", "+faststart")
+    return ffprobe.make(folder / "film.mp4", *inputs, *maps, "-c:v", "copy", "-c:s", "mov_text", *faststart)
+
+
+def test_caption_track_that_cannot_be_converted_harms_no_other(
+    intake: Intake, films: Path, tmp_path: Path
+) -> None:
+    path = with_captions(tmp_path, films, "one", "two", "A --> B")
+    head, one, two, three = path.read_bytes().split(b"tx3g")
+    path.write_bytes(head + b"tx3g" + one + b"wvtt" + two + b"tx3g" + three)
+    video = add(intake, path)
+    work_off(intake)
+    assert again(intake, video).status == "ready"
+    assert [name for name, _, _ in derived_captions(intake.database, video)] == ["0", "2"]
+    made = made_of(intake, video)
+    assert b"A --&gt; B" in made["captions", "2"]
+
+
+def test_captions_none_of_which_can_be_converted_are_no_failure(
+    intake: Intake, films: Path, tmp_path: Path
+) -> None:
+    path = with_captions(tmp_path, films, "one", "two")
+    path.write_bytes(path.read_bytes().replace(b"tx3g", b"wvtt"))
+    video = add(intake, path)
+    work_off(intake)
+    assert again(intake, video).status == "ready"
+    assert derived_captions(intake.database, video) == []
 
 
 def derived_captions(database: Database, video: Video) -> list[tuple[str, str | None, str | None]]:

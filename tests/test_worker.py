@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from streamer import cleanup, jobs, processing, videos, worker
+from streamer.ffmpeg import variants
+from streamer.ffmpeg.variants import Remedy, Variant
+from streamer.ffmpeg.work import Work
 from streamer.intake import Intake
 from streamer.models import Job, User, Video
 from streamer.processing import Hold
@@ -166,6 +169,38 @@ def test_two_workers_do_every_job_once(
     assert_tidy(intakes[0])
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_quick_has_a_worker_of_its_own(make_intake: MakeIntake, count: int) -> None:
+    with working(make_intake(), count):
+        names = {thread.name for thread in threading.enumerate()}
+    assert {name for name in names if name.startswith("streamer-worker")} == {
+        "streamer-worker-end",
+        *(f"streamer-worker-{number}" for number in range(count + 1)),
+    }
+
+
+def test_poster_of_a_new_video_does_not_wait_for_a_transcode(
+    make_intake: MakeIntake, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, may_end = variants.make, threading.Event()
+
+    def make_late(work: Work, remedy: Remedy) -> Variant:
+        assert may_end.wait(PATIENCE_SECONDS)
+        return make(work, remedy)
+
+    monkeypatch.setattr(variants, "make", make_late)
+    intake = make_intake(storyboards=False)
+    first = add(intake, film(films, "wrapped.mkv"))
+    with working(intake):
+        wait_for(lambda: jobs_of(intake, first)["variant"].state == "running")
+        second = add(intake, film(films, "plays.mp4"))
+        wait_for(lambda: again(intake, second).status == "ready")
+        assert jobs_of(intake, first)["variant"].state == "running"
+        may_end.set()
+        wait_for(lambda: again(intake, first).status == "ready")
+    assert_tidy(intake)
+
+
 def test_without_ffmpeg_no_worker_runs(make_intake: MakeIntake) -> None:
     intake = make_intake()
     without = Intake(intake.database, intake.storage, intake.config)
@@ -264,11 +299,17 @@ def test_no_room_for_a_variant_leaves_everything_else(
     intake = make_intake(storyboards=False)
     video = add(intake, film(films, "wrapped.mkv"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 10**6, 10**6))
-    for wait in (20, 80, 0):
-        assert work_off(intake)
-        frozen.forward(seconds=wait)
+    assert work_off(intake) == 2
+    for _ in range(5):
+        job = jobs_of(intake, video)["variant"]
+        assert (job.state, job.attempts, job.error_code) == ("queued", 0, None)
+        assert again(intake, video).status == "processing"
+        frozen.forward(minutes=10)
+        assert work_off(intake) == 1
+    frozen.forward(days=1)
+    assert work_off(intake) == 1
     job = jobs_of(intake, video)["variant"]
-    assert (job.state, job.attempts, job.error_code) == ("failed", 3, "insufficient_storage")
+    assert (job.state, job.error_code) == ("failed", "insufficient_storage")
     assert again(intake, video).status == "failed"
     assert set(made_of(intake, video)) == {("poster", "160")}
     assert_tidy(intake)
@@ -344,6 +385,26 @@ def test_worker_goes_on_when_the_database_can_be_written_again(
     stopping.set()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
+    assert_tidy(intake)
+
+
+def test_worker_goes_on_after_what_nobody_foresaw(
+    make_intake: MakeIntake, films: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    intake, claim, refused = make_intake(storyboards=False), jobs.claim, threading.Event()
+
+    def refuse_once(*arguments: Any) -> Job | None:
+        if refused.is_set():
+            return claim(*arguments)
+        refused.set()
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(jobs, "claim", refuse_once)
+    video = add(intake, film(films, "plays.mp4"))
+    with working(intake):
+        wait_for(lambda: again(intake, video).status == "ready")
+    assert "RuntimeError: a mistake of ours" in caplog.text
     assert_tidy(intake)
 
 

@@ -24,7 +24,7 @@ MOST_WALKED = 1024
 """How many fragments are walked by, header by header, if no index leads past them."""
 
 MOST_KEYFRAMES = 4096
-"""How many keyframes of a film, or of one fragment, are told."""
+"""How many keyframes of a film are told."""
 
 _MOST_READ = 16  # fragments at the start, and as many at the end
 _MOST_SEARCHED = 96  # fragments that are read for keyframes
@@ -63,6 +63,16 @@ class Extent:
     """Of these samples."""
 
 
+class Reach(NamedTuple):
+    """How far the fragments reach."""
+
+    extents: dict[int, Extent]
+    """By track."""
+
+    position: int
+    """Where in the file the last of them ends; with its media data only where an index tells that."""
+
+
 class _Run(NamedTuple):
     """The samples of a track in a fragment."""
 
@@ -84,7 +94,7 @@ class _Index(NamedTuple):
 
 
 class _Budget:
-    """How many samples may still be read one by one."""
+    """How many samples may still be looked at one by one, for what they say or as keyframes."""
 
     def __init__(self) -> None:
         self._left = _MOST_SAMPLES
@@ -95,9 +105,7 @@ class _Budget:
             raise MediaUnreadable("the samples of the fragments are told at too great a length")
 
 
-def measure(
-    source: Source, start: int, defaults: dict[int, Defaults], ends: dict[int, int]
-) -> dict[int, Extent]:
+def measure(source: Source, start: int, defaults: dict[int, Defaults], ends: dict[int, int]) -> Reach:
     """How far each track reaches, by the fragments behind ``start``; ``ends`` is how far it did before them.
 
     Tracks go by their identifiers, times by their timescales. A track that is
@@ -107,13 +115,14 @@ def measure(
     """
     budget = _Budget()
     found: dict[int, Extent] = {}
-    for moof in _first_and_last(source, start):
+    moofs, position = _first_and_last(source, start)
+    for moof in moofs:
         for run in _runs(moof, defaults, budget):
             extent = found.setdefault(run.track, Extent(ends.get(run.track, 0)))
             extent.end = max(extent.end, (extent.end if run.start is None else run.start) + run.duration)
             extent.samples += run.samples
             extent.duration += run.duration
-    return found
+    return Reach(found, position)
 
 
 def keyframes(
@@ -127,15 +136,15 @@ def keyframes(
     if index and index.times and next(_moofs(source, index.end), None) is None:
         return index.times
     budget = _Budget()
+    moofs = thinned(list(_moofs(source, start)), _MOST_SEARCHED)
     times: list[float] = []
     end = 0
-    for moof in thinned(list(_moofs(source, start)), _MOST_SEARCHED):
-        for run in _runs(moof, defaults, budget):
-            if run.track == track:
-                begin = end if run.start is None else run.start
-                end = begin + run.duration
-                times += [(begin + time) / timescale for time in run.keyframes]
-    return times
+    for moof in moofs:
+        for run in _runs(moof, defaults, budget, track, MOST_KEYFRAMES // len(moofs)):
+            begin = end if run.start is None else run.start
+            end = begin + run.duration
+            times += [(begin + time) / timescale for time in run.keyframes]
+    return list(thinned(times))
 
 
 def thinned(items: Sequence[Item], most: int = MOST_KEYFRAMES) -> Sequence[Item]:
@@ -143,14 +152,15 @@ def thinned(items: Sequence[Item], most: int = MOST_KEYFRAMES) -> Sequence[Item]
     return items[:: max(1, -(-len(items) // most))]
 
 
-def _first_and_last(source: Source, start: int) -> Iterator[Box]:
-    """Fragments from where the film begins, and fragments up to where it ends."""
-    first = list(islice(_moofs(source, start), _MOST_READ))
-    yield from first
-    if len(first) == _MOST_READ:
-        index = _random_access(source) or _segments(source, start)
-        at = max(first[-1].end, index.last if index else 0)
-        yield from deque(_moofs(source, at), maxlen=_MOST_READ)
+def _first_and_last(source: Source, start: int) -> tuple[list[Box], int]:
+    """Fragments from where the film begins, fragments up to where it ends, and where the last one does."""
+    moofs = list(islice(_moofs(source, start), _MOST_READ))
+    if len(moofs) < _MOST_READ:
+        return moofs, moofs[-1].end if moofs else start
+    index = _random_access(source) or _segments(source, start)
+    at = max(moofs[-1].end, index.last if index else 0)
+    moofs += deque(_moofs(source, at), maxlen=_MOST_READ)
+    return moofs, max(moofs[-1].end, index.end if index else 0)
 
 
 def _moofs(source: Source, start: int) -> Iterator[Box]:
@@ -164,7 +174,14 @@ def _moofs(source: Source, start: int) -> Iterator[Box]:
             yield box
 
 
-def _runs(moof: Box, defaults: dict[int, Defaults], budget: _Budget) -> Iterator[_Run]:
+def _runs(
+    moof: Box,
+    defaults: dict[int, Defaults],
+    budget: _Budget,
+    only: int | None = None,
+    most_keyframes: int = 0,
+) -> Iterator[_Run]:
+    """Of one track, or of all; with so many keyframes of each ``trun``."""
     trafs = (child for child in moof.children() if child.kind == b"traf")
     for traf in islice(trafs, _MOST_TRACKS):
         children = list(islice(traf.children(), _MOST_CHILDREN))
@@ -172,16 +189,18 @@ def _runs(moof: Box, defaults: dict[int, Defaults], budget: _Budget) -> Iterator
         if b"tfhd" not in parts:
             continue
         header = parts[b"tfhd"].full()
+        track = header.number(0)
+        if only not in (None, track):
+            continue
         start = None
         if b"tfdt" in parts:
             decoded = parts[b"tfdt"].full()
             start = decoded.number(0, 8 if decoded.version else 4)
-        track = header.number(0)
         of_all = _defaults(header, defaults.get(track, Defaults()))
         samples, duration, times = 0, 0, []
         for child in children:
             if child.kind == b"trun":
-                more, longer, keys = _samples(child.full(_MOST_TABLE), of_all, budget)
+                more, longer, keys = _samples(child.full(_MOST_TABLE), of_all, budget, most_keyframes)
                 times += [duration + key for key in keys]
                 samples, duration = samples + more, duration + longer
         yield _Run(track, start, samples, duration, times)
@@ -200,8 +219,10 @@ def _defaults(header: FullBox, of_track: Defaults) -> Defaults:
     return Defaults(duration, flags)
 
 
-def _samples(trun: FullBox, defaults: Defaults, budget: _Budget) -> tuple[int, int, list[int]]:
-    """Their number, their duration, and when the keyframes among them are shown (8.8.8)."""
+def _samples(
+    trun: FullBox, defaults: Defaults, budget: _Budget, most_keyframes: int
+) -> tuple[int, int, list[int]]:
+    """Their number, their duration, and when so many keyframes among them are shown (8.8.8)."""
     count, at, first_flags = trun.number(0), 4, None
     at += 4 * bool(trun.flags & _DATA_OFFSET)
     if trun.flags & _FIRST_FLAGS:
@@ -214,7 +235,10 @@ def _samples(trun: FullBox, defaults: Defaults, budget: _Budget) -> tuple[int, i
     if len(table) < len(columns) * count:
         raise MediaUnreadable("a run of samples that ends too early")
     rows = {flag: table[place :: len(columns)] for place, flag in enumerate(columns)}
-    keys = _sync_samples(count, rows.get(_FLAGS), first_flags, defaults.flags)
+    keys: Sequence[int] = ()
+    if most_keyframes:
+        keys = thinned(_sync_samples(count, rows.get(_FLAGS), first_flags, defaults.flags), most_keyframes)
+        budget.spend(len(keys))
     shown = _signed(rows[_OFFSET][0]) if rows.get(_OFFSET) else 0
     if durations := rows.get(_DURATION):
         starts = list(accumulate(durations, initial=0))
@@ -225,13 +249,13 @@ def _samples(trun: FullBox, defaults: Defaults, budget: _Budget) -> tuple[int, i
 def _sync_samples(
     count: int, flags: Sequence[int] | None, first_flags: int | None, of_all: int
 ) -> Sequence[int]:
-    """The positions of the samples that need no other one, at most MOST_KEYFRAMES of them."""
+    """The positions of the samples that need no other one."""
     if flags:
         first = flags[0] if first_flags is None else first_flags
-        return thinned([at for at, own in enumerate([first, *flags[1:]]) if not own & _NOT_SYNC])
+        return [at for at, own in enumerate([first, *flags[1:]]) if not own & _NOT_SYNC]
     if of_all & _NOT_SYNC:
         return range(min(count, first_flags is not None and not first_flags & _NOT_SYNC))
-    return thinned(range(count))
+    return range(count)
 
 
 def _random_access(source: Source, timescale: int = 1, track: int | None = None) -> _Index | None:

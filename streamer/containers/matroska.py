@@ -14,7 +14,17 @@ from streamer.containers import codecs, matroska_codecs
 from streamer.containers.codecs import Coding
 from streamer.containers.ebml import Document, Master
 from streamer.containers.matroska_segment import Id, Segment
-from streamer.containers.media import MOST_TRACKS, AudioTrack, Media, Source, TextTrack, VideoTrack
+from streamer.containers.media import (
+    MOST_FRAMES_PER_SECOND,
+    MOST_TRACKS,
+    SHORTEST,
+    AudioTrack,
+    Media,
+    Source,
+    TextTrack,
+    VideoTrack,
+    bit_rate,
+)
 
 MOST_KEYFRAMES = 2000
 """How many times of keyframes are told; of more than that some, evenly."""
@@ -25,9 +35,9 @@ _CUE_ELEMENTS = 8  # in a cue point, and some to spare
 _MOST_RECORDS = 8  # of the first tracks, if they are video: to follow one is what takes the most time
 _LEAST_BLOCKS = 5  # that tell a frame rate
 _VP9_HEAD = 16  # bytes of a frame, which are enough
+_MOST_ENCODINGS = 8  # of a track, one around the other
 
-_SHORTEST_SECONDS, _LONGEST_SECONDS = 1e-6, 2**63 / 1e9  # the latter are 292 years
-_MOST_FRAME_RATE = 1000
+_LONGEST_SECONDS = 2**63 / 1e9  # which are 292 years
 _MOST_SAMPLE_RATE = 2**24
 _MOST_CHANNELS = 255
 _MOST_BIT_DEPTH = 64
@@ -37,6 +47,8 @@ _LONGEST_LABEL = 200
 _VIDEO, _AUDIO, _SUBTITLE, _METADATA = 1, 2, 17, 33  # TrackType
 _STREAMS = (_VIDEO, _AUDIO, _SUBTITLE, _METADATA)
 _UNKNOWN_UNIT = 4  # DisplayUnit
+_SIDE_BY_SIDE = (1, 8, 9, 11)  # StereoMode, like the columns of both eyes by turns
+_TOP_BOTTOM = (2, 3, 6, 7)  # or their rows
 _INTERLACED = {1: True, 2: False}  # FlagInterlaced
 _ENCRYPTION = 1  # ContentEncodingType
 _HEADER_STRIPPING = 3  # ContentCompAlgo
@@ -50,21 +62,25 @@ _FRAMES = re.compile("[0-9]{1,12}")
 def read_media(source: Source) -> Media:
     """What is in a Matroska or WebM file. Raises MediaUnreadable if it has no Tracks that can be read.
 
-    The duration is that of Info; where it tells none, as in a live recording, the time from the first
-    Cluster to the last block. ``number`` of a track is its place among those that ffmpeg makes a stream of.
+    The duration is that of Info; where it tells none, as in a live recording, the end of the last block: both
+    are on the timeline of the blocks, which need not begin at 0. ``number`` of a track is its place among
+    those that ffmpeg makes a stream of.
 
     Source: RFC 9559, section 5.1.
     """
     segment = Segment(source, (Id.INFO, Id.TRACKS))
     tracks = list(_tracks(segment, _statistics(segment)))
-    duration = _duration(segment, tracks)
+    start = _start(segment, tracks)
+    duration = _duration(segment, tracks, start)
     return Media(
         duration=duration,
+        start=start if start < (duration or _LONGEST_SECONDS) else 0.0,
         video=tuple(_video(segment, track) for track in tracks if track.kind == _VIDEO),
         audio=tuple(_audio(track) for track in tracks if track.kind == _AUDIO),
         text=tuple(_text(track) for track in tracks if track.kind == _SUBTITLE),
-        bit_rate=round(8 * source.size / duration) if duration else None,
+        bit_rate=bit_rate(source.size, duration),
         is_encrypted=any(track.is_encrypted for track in tracks),
+        is_truncated=segment.is_truncated,
     )
 
 
@@ -138,7 +154,7 @@ class _Track:
         nanoseconds = self.entry.unsigned(Id.DEFAULT_DURATION)
         rate = self.entry.master(Id.VIDEO).floating(Id.FRAME_RATE)
         seconds = nanoseconds / 1e9 or (1 / rate if rate > 0 else 0)
-        return seconds if 1 / _MOST_FRAME_RATE <= seconds < _LONGEST_SECONDS else None
+        return seconds if 1 / MOST_FRAMES_PER_SECOND <= seconds < _LONGEST_SECONDS else None
 
 
 def _tracks(segment: Segment, noted: dict[int, _Statistics]) -> Iterator[_Track]:
@@ -154,18 +170,22 @@ def _tracks(segment: Segment, noted: dict[int, _Statistics]) -> Iterator[_Track]
 
 
 def _stripped(encodings: list[Master], scope: int) -> bytes | None:
-    """What was taken off the beginning of blocks or of CodecPrivate; None if they are changed in another way.
+    """What was taken off the beginning of blocks or of CodecPrivate, as far as it is of use.
+
+    None if they are changed in another way, or in too many.
 
     Source: RFC 9559, section 5.1.4.1.31.
     """
     prefix = b""
+    if len(encodings) > _MOST_ENCODINGS:
+        return None
     for encoding in encodings:
         if not encoding.unsigned(Id.CONTENT_ENCODING_SCOPE, 1) & scope:
             continue
         compression = encoding.master(Id.CONTENT_COMPRESSION)
         if compression.unsigned(Id.CONTENT_COMP_ALGO) != _HEADER_STRIPPING:
             return None
-        prefix += compression.binary(Id.CONTENT_COMP_SETTINGS)
+        prefix += compression.binary(Id.CONTENT_COMP_SETTINGS)[:_VP9_HEAD]
     return prefix
 
 
@@ -232,15 +252,19 @@ def _text(track: _Track) -> TextTrack:
 def _display_size(video: Master) -> tuple[int, int]:
     """Width and height in square pixels, before the rotation; the height is that of the cropped picture.
 
-    DisplayWidth and DisplayHeight are taken for an aspect ratio, whatever they are measured in.
+    DisplayWidth and DisplayHeight are taken for an aspect ratio, whatever they are measured in. They are
+    those of one eye, where the picture holds those of both.
 
-    Source: RFC 9559, section 5.1.4.1.28 and "Cropping".
+    Source: RFC 9559, section 5.1.4.1.28, "Cropping" and "Multi-planar and 3D Videos".
     """
     width, height = _cropped_size(video)
     if video.unsigned(Id.DISPLAY_UNIT) >= _UNKNOWN_UNIT:
         return width, height
     display_width = video.unsigned(Id.DISPLAY_WIDTH) or width
     display_height = video.unsigned(Id.DISPLAY_HEIGHT) or height
+    stereo_mode = video.unsigned(Id.STEREO_MODE)
+    display_width *= 2 if stereo_mode in _SIDE_BY_SIDE else 1
+    display_height *= 2 if stereo_mode in _TOP_BOTTOM else 1
     displayed = round(height * display_width / display_height) if display_height else 0
     return (displayed if 0 < displayed <= _LARGEST_SIDE else width), height
 
@@ -286,7 +310,7 @@ def _frame_rate(segment: Segment, track: _Track) -> float | None:
         times = [block.timestamp for block in segment.first_blocks if block.track == track.number]
         span = (max(times) - min(times)) * segment.tick_seconds if len(times) >= _LEAST_BLOCKS else 0
         rate = (len(times) - 1) / span if span > 0 else 0
-    return rate if 0 < rate <= _MOST_FRAME_RATE else None
+    return rate if 0 < rate <= MOST_FRAMES_PER_SECOND else None
 
 
 def _vp9(segment: Segment, track: _Track, frame_rate: float | None) -> Coding | None:
@@ -300,20 +324,27 @@ def _vp9(segment: Segment, track: _Track, frame_rate: float | None) -> Coding | 
     return matroska_codecs.vp9(frame, picture_size, frame_rate) if frame else None
 
 
-def _duration(segment: Segment, tracks: list[_Track]) -> float | None:
+def _duration(segment: Segment, tracks: list[_Track], start: float) -> float | None:
     """In seconds."""
     duration = segment.info.floating(Id.DURATION) * segment.tick_seconds
-    if duration < _SHORTEST_SECONDS:
-        duration = _live_duration(segment, tracks)
-    return duration if _SHORTEST_SECONDS <= duration < _LONGEST_SECONDS else None
+    if duration < SHORTEST:
+        end = _live_end(segment, tracks)
+        duration = end if end - start >= SHORTEST else 0.0
+    return duration if SHORTEST <= duration < _LONGEST_SECONDS else None
 
 
-def _live_duration(segment: Segment, tracks: list[_Track]) -> float:
-    """The time from the first block to the end of the last one; 0 where they are not found."""
-    start = min((block.timestamp for block in segment.first_blocks), default=0)
+def _start(segment: Segment, tracks: list[_Track]) -> float:
+    """When the first block of pictures or sound begins, in seconds; 0 where it is not found."""
+    played = {track.number for track in tracks if track.kind in (_VIDEO, _AUDIO)}
+    ticks = next((block.timestamp for block in segment.opening() if block.track in played), 0)
+    return max(0, ticks) * segment.tick_seconds
+
+
+def _live_end(segment: Segment, tracks: list[_Track]) -> float:
+    """When the last block ends; 0 where it is not found."""
     lengths = {track.number: track.frame_seconds or 0.0 for track in tracks}
     ends = (
-        (block.timestamp - start) * segment.tick_seconds + lengths.get(block.track, 0.0)
+        block.timestamp * segment.tick_seconds + lengths.get(block.track, 0.0)
         for block in segment.last_blocks()
     )
     return max(ends, default=0.0)
@@ -345,7 +376,5 @@ def _statistics(segment: Segment) -> dict[int, _Statistics]:
 def _noted(notes: dict[str, str]) -> _Statistics:
     time = _TIME.fullmatch(notes.get("DURATION", ""))
     frames = _FRAMES.fullmatch(notes.get("NUMBER_OF_FRAMES", ""))
-    return _Statistics(
-        int(time[1]) * 3600 + int(time[2]) * 60 + float(time[3]) if time else None,
-        int(frames[0]) if frames else None,
-    )
+    duration = int(time[1]) * 3600 + int(time[2]) * 60 + float(time[3]) if time else 0.0
+    return _Statistics(duration if duration >= SHORTEST else None, int(frames[0]) if frames else None)

@@ -66,6 +66,7 @@ class Id(IntEnum):
     FLAG_INTERLACED = 0x9A
     PIXEL_WIDTH = 0xB0
     PIXEL_HEIGHT = 0xBA
+    STEREO_MODE = 0x53B8
     PIXEL_CROP_BOTTOM = 0x54AA
     PIXEL_CROP_TOP = 0x54BB
     PIXEL_CROP_LEFT = 0x54CC
@@ -144,7 +145,8 @@ class Segment:
 
     def __init__(self, source: Source, wanted: tuple[Id, ...]) -> None:
         self.document = Document(source)
-        self.start, self.end = _open(self.document)
+        self._element = _open(self.document)
+        self.start, self.end = self._element.start, min(self._element.end, source.size)
         self.found: dict[int, Element] = {}
         self._find(wanted)
         self.info = self.optional(Id.INFO)
@@ -166,11 +168,30 @@ class Segment:
     @cached_property
     def first_blocks(self) -> list[Block]:
         """The blocks at the beginning of the first Cluster: up to some hundred."""
+        return list(self.opening())
+
+    def opening(self) -> Iterator[Block]:
+        """The same blocks, each read when it is asked for."""
         cluster = self.found.get(Id.CLUSTER)
-        return list(islice(self._blocks(cluster), _MOST_FIRST_BLOCKS)) if cluster else []
+        return islice(self._blocks(cluster), _MOST_FIRST_BLOCKS) if cluster else iter(())
 
     def last_blocks(self) -> list[Block]:
-        """The blocks of the last Cluster, up to a thousand; none where it does not begin in the last 8 MiB.
+        """The blocks of the last Cluster, up to a thousand; none where that is not found."""
+        cluster = self._last_cluster
+        return list(islice(self._blocks(cluster), _MOST_LAST_BLOCKS)) if cluster else []
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the Segment, or where its size is unknown the last Cluster, ends behind the file.
+
+        A Cluster of unknown size, as in a live recording, ends where the file does.
+        """
+        last = self._last_cluster if self._element.has_unknown_size else self._element
+        return last is not None and last.end > self.document.source.size
+
+    @cached_property
+    def _last_cluster(self) -> Element | None:
+        """The last Cluster; None where it does not begin in the last 8 MiB.
 
         A Cluster is what has the identifier of one, and blocks in it.
         """
@@ -182,9 +203,9 @@ class Segment:
                 at = tail.rfind(Id.CLUSTER.to_bytes(4), 0, at)
                 if at < 0:
                     break
-                if blocks := list(islice(self._blocks_at(start + at), _MOST_LAST_BLOCKS)):
-                    return blocks
-        return []
+                if cluster := self._cluster_at(start + at):
+                    return cluster
+        return None
 
     def head_of(self, block: Block, size: int) -> bytes:
         """The first bytes of the frame in a block; fewer where it is shorter, or the file is cut."""
@@ -229,12 +250,12 @@ class Segment:
                 positions.setdefault(identifier, self.start + seek.unsigned(Id.SEEK_POSITION))
         return positions
 
-    def _blocks_at(self, position: int) -> Iterator[Block]:
+    def _cluster_at(self, position: int) -> Element | None:
         try:
             cluster = self.document.element(position, self.end)
         except MediaUnreadable:
-            return
-        yield from self._blocks(cluster)
+            return None
+        return cluster if next(self._blocks(cluster), None) else None
 
     def _blocks(self, cluster: Element) -> Iterator[Block]:
         """The blocks of a Cluster, their content unread, as far as they are in the file.
@@ -262,8 +283,8 @@ class Segment:
         return self.document.source.read(element.start, min(size, element.end - element.start))
 
 
-def _open(document: Document) -> tuple[int, int]:
-    """Check the EBML header, and find where the Segment starts and ends.
+def _open(document: Document) -> Element:
+    """Check the EBML header, and find the Segment, which may end behind the file.
 
     Source: RFC 8794, section 11.2; RFC 9559, section 4.
     """
@@ -281,7 +302,7 @@ def _open(document: Document) -> tuple[int, int]:
         raise MediaUnreadable(f"a document of type {header.text(Id.DOC_TYPE)[:20]!r}")
     for element in islice(document.elements(head.end, size), _MOST_TRIES):
         if element.identifier == Id.SEGMENT:
-            return element.start, min(element.end, size)
+            return element
     raise MediaUnreadable("the file has no Segment")
 
 

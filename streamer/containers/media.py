@@ -16,8 +16,16 @@ MOST_BYTES = 16 * 2**20
 MOST_READS = 4096
 """How often one reading may ask for bytes."""
 
+SHORTEST = 0.001
+"""In seconds: nothing that plays is shorter. What claims to be has a broken header."""
+
+MOST_FRAMES_PER_SECOND = 10_000
+"""What claims to have more has a broken header."""
+
 MOST_TRACKS = 64
 """How many tracks are told; those behind are not."""
+
+_IMPOSSIBLE_BIT_RATE = 2**53  # and more than JSON can tell to a browser
 
 DynamicRange = Literal["sdr", "pq", "hlg"]
 
@@ -89,6 +97,10 @@ class Media:
     """What is in a file. Pictures of covers and chapters are no tracks."""
 
     duration: float | None
+    start: float = 0.0
+    """When the first picture or sound is shown, in seconds on the timeline of the file; the duration counts
+    from 0. Less than the duration, and 0 where it is not known."""
+
     video: tuple[VideoTrack, ...] = ()
     audio: tuple[AudioTrack, ...] = ()
     text: tuple[TextTrack, ...] = ()
@@ -103,8 +115,17 @@ class Media:
     has_external_data: bool = False
     """Whether the samples of a track are said to be in another file."""
 
+    is_truncated: bool = False
+    """Whether the file ends before what it says is in it."""
+
 
 _Track = TypeVar("_Track", VideoTrack, AudioTrack)
+
+
+def bit_rate(size: int, duration: float | None) -> int | None:
+    """Of a file of ``size`` bytes; None where its duration is not known, or can't be right."""
+    rate = round(8 * size / duration) if duration else _IMPOSSIBLE_BIT_RATE
+    return rate if rate < _IMPOSSIBLE_BIT_RATE else None
 
 
 def chosen(tracks: Sequence[_Track]) -> _Track | None:

@@ -9,20 +9,30 @@ Sources: ISO/IEC 14496-12; QuickTime File Format Specification (2016).
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from operator import mul
 
 from streamer.containers import fragments, sample_entries
-from streamer.containers.fragments import Extent, numbers, thinned
-from streamer.containers.media import AudioTrack, Media, Source, TextTrack, VideoTrack
+from streamer.containers.boxes import boxes
+from streamer.containers.fragments import Extent, Reach, numbers, thinned
+from streamer.containers.media import (
+    MOST_FRAMES_PER_SECOND,
+    AudioTrack,
+    Media,
+    Source,
+    TextTrack,
+    VideoTrack,
+    bit_rate,
+    chosen,
+)
 from streamer.containers.sample_entries import Pictures
 from streamer.containers.tracks import LONGEST, Film, Track, read_film, rotation
 from streamer.errors import MediaUnreadable
 
 _MOST_RECORDS = 8  # of video tracks; to follow one is what takes the most time
-_MOST_FRAMES_PER_SECOND = 10_000
 _MOST_DURATIONS = 2**16  # rows of stts
 _MOST_SYNC_SAMPLES = 2**19  # rows of stss
+_MOST_LAST_BOXES = 64
 
 _TEXT_HANDLERS = (b"text", b"sbtl", b"subt", b"subp", b"clcp")
 _TEXT_NAMES = ("mov_text", "webvtt", "ttml", "eia_608", "dvd_subtitle")
@@ -37,19 +47,28 @@ def read_media(source: Source) -> Media:
     """
     film = read_film(source)
     told = _told(film)
-    extents = _extents(film)
+    extents, position = _reach(film)
     duration = _film_duration(film, extents)
-    video = [track for track in told if track.handler == b"vide"]
+    pictures = [track for track in told if track.handler == b"vide"]
+    video = tuple(_video_track(film, track, place, extents) for place, track in enumerate(pictures))
+    audio = tuple(_audio_track(track, extents) for track in told if track.handler == b"soun")
+    text = tuple(_text_tracks(told))
+    shown: tuple[VideoTrack | AudioTrack | TextTrack, ...] = (*video, *audio, *text)
+    by_number = {track.number: track for track in told}
+    first = chosen(video) or chosen(audio)
+    delay = by_number[first.number].edits.delay if first else 0.0
     return Media(
         duration=duration,
-        video=tuple(_video_track(film, track, place, extents) for place, track in enumerate(video)),
-        audio=tuple(_audio_track(track, extents) for track in told if track.handler == b"soun"),
-        text=tuple(_text_tracks(told)),
-        bit_rate=round(8 * source.size / duration) if duration else None,
+        start=delay if delay < (duration or LONGEST) else 0.0,
+        video=video,
+        audio=audio,
+        text=text,
+        bit_rate=bit_rate(source.size, duration),
         faststart=film.is_faststart,
         is_fragmented=film.defaults is not None,
         is_encrypted=any(track.entry.is_encrypted for track in told),
-        has_external_data=any(track.is_external for track in film.tracks),
+        has_external_data=any(by_number[track.number].is_external for track in shown),
+        is_truncated=_is_truncated(source, position),
     )
 
 
@@ -79,15 +98,30 @@ def _told(film: Film) -> list[Track]:
     return [track for track in film.tracks if track.identifier not in chapters]
 
 
-def _extents(film: Film) -> dict[int, Extent]:
-    """How far fragments extend the tracks; nothing if they can't be followed up to their end."""
+def _reach(film: Film) -> Reach:
+    """How far fragments extend the film; not at all if they can't be followed up to their end."""
+    without = Reach({}, film.end)
     if film.defaults is None:
-        return {}
+        return without
     ends = {track.identifier: track.media_duration for track in film.tracks if track.samples}
     try:
         return fragments.measure(film.source, film.fragments_start, film.defaults, ends)
     except MediaUnreadable:
-        return {}
+        return without
+
+
+def _is_truncated(source: Source, position: int) -> bool:
+    """Whether the media data behind a position of the file, or the next fragment, are not all there.
+
+    Other boxes don't matter: what nobody misses is free space, or was never a box.
+    """
+    if position > source.size:
+        return True
+    try:
+        behind = list(islice(boxes(source, position, source.size), _MOST_LAST_BOXES))
+    except MediaUnreadable:
+        return False
+    return any(box.kind in (b"mdat", b"moof") and not box.is_whole for box in behind)
 
 
 def _film_duration(film: Film, extents: dict[int, Extent]) -> float | None:
@@ -167,7 +201,7 @@ def _frame_rate(track: Track, extents: dict[int, Extent]) -> float | None:
     if not samples or not duration or not track.timescale:
         return None
     rate = samples * track.timescale / duration
-    return rate if rate <= _MOST_FRAMES_PER_SECOND else None
+    return rate if rate <= MOST_FRAMES_PER_SECOND else None
 
 
 def _displayed(track: Track, pictures: Pictures) -> tuple[int, int]:
@@ -189,11 +223,11 @@ def _table_keyframes(track: Track) -> list[int]:
     samples: Sequence[int] = range(1, track.samples + 1)
     if b"stss" in track.tables:
         samples = numbers(track.tables[b"stss"].content(4 * _MOST_SYNC_SAMPLES, skip=8))
-    chosen = [sample - 1 for sample in thinned(samples) if 0 < sample <= track.samples]
+    kept = [sample - 1 for sample in thinned(samples) if 0 < sample <= track.samples]
     offset = 0
     if b"ctts" in track.tables:
         offset = int.from_bytes(track.tables[b"ctts"].content(4, skip=12), signed=True)
-    return [time + offset for time in _decoding_times(track, chosen)]
+    return [time + offset for time in _decoding_times(track, kept)]
 
 
 def _decoding_times(track: Track, samples: Sequence[int]) -> Iterator[int]:

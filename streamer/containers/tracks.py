@@ -13,7 +13,7 @@ from typing import NamedTuple
 from streamer.containers import sample_entries
 from streamer.containers.boxes import Box, boxes
 from streamer.containers.fragments import Defaults, numbers
-from streamer.containers.media import MOST_TRACKS, Source
+from streamer.containers.media import MOST_TRACKS, SHORTEST, Source
 from streamer.containers.sample_entries import Entry
 from streamer.errors import MediaUnreadable
 
@@ -53,7 +53,7 @@ class Matrix(NamedTuple):
 class Edits(NamedTuple):
     """What an edit list comes to if, as usual, it delays the media and cuts them."""
 
-    delay: float = 0
+    delay: float = 0.0
     """For how many seconds there is nothing at first."""
 
     skip: int = 0
@@ -116,6 +116,9 @@ class Film:
     defaults: dict[int, Defaults] | None
     """Of the samples in fragments, by track; None if there are no fragments."""
 
+    end: int
+    """The position where the ``moov`` box ends."""
+
     fragments_start: int
     """The position behind which there may be fragments."""
 
@@ -140,6 +143,7 @@ def read_film(source: Source) -> Film:
         matrix=_matrix(header.body, 44 if header.version else 32),
         tracks=tuple(_tracks(moov, timescale)),
         defaults=defaults,
+        end=moov.end,
         fragments_start=moov.end if is_faststart else 0,
     )
 
@@ -156,9 +160,9 @@ def rotation(film: Matrix, track: Matrix) -> int:
 
 
 def seconds(ticks: int, timescale: int) -> float:
-    """0 where there is no timescale, or no film lasts as long."""
+    """0 where there is no timescale, or no film lasts as short or as long."""
     found = ticks / timescale if timescale else 0.0
-    return found if 0 < found < LONGEST else 0.0
+    return found if SHORTEST <= found < LONGEST else 0.0
 
 
 def _find_moov(source: Source) -> tuple[Box, bool]:
@@ -216,6 +220,7 @@ def _read_track(number: int, trak: Box, film_timescale: int) -> Track | None:
         return None
     edits = _edits(parts, film_timescale)
     duration = _known(header.number(24, 8), 8) if header.version else _known(header.number(16), 4)
+    shown = seconds(duration, film_timescale) - edits.delay
     notes = list(islice(parts[b"udta"].children(), _MOST_NOTES)) if b"udta" in parts else []
     return Track(
         number=number,
@@ -231,7 +236,7 @@ def _read_track(number: int, trak: Box, film_timescale: int) -> Track | None:
         media_duration=_known(media_header.number(media_at + 4, width), width),
         samples=_sample_count(tables),
         edits=edits,
-        shown_seconds=max(0.0, seconds(duration, film_timescale) - edits.delay),
+        shown_seconds=shown if shown >= SHORTEST else 0.0,
         language=_language(media, media_header.number(media_at + 4 + width, 2)),
         label=_label(notes, handler[24:]),
         chapters=_chapters(parts),

@@ -13,6 +13,13 @@ def fit(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def deinterlace(tools: Tools, video: VideoTrack) -> list[str]:
+    """Make whole pictures of two fields each, before any are dropped; only where frames say that they are."""
+    if video.is_interlaced is False or "bwdif" not in tools.filters:
+        return []
+    return ["bwdif=mode=send_frame:deint=interlaced"]
+
+
 def show(tools: Tools, video: VideoTrack, width: int, height: int) -> list[str]:
     """Scale to a size in square pixels, and to the dynamic range of ordinary screens.
 
@@ -27,16 +34,20 @@ def show(tools: Tools, video: VideoTrack, width: int, height: int) -> list[str]:
 def _tone_map(transfer: str, width: int, height: int) -> list[str]:
     """From HDR to BT.709: scaled first, because the rest is done in floating point.
 
+    All of it in 4:4:4, because zscale takes no odd sides where colours are subsampled.
+
     What the file says about its colours is said again, since a bitstream without it would end the
     work: zscale knows no way from "unspecified". 100 nits are the white of ordinary screens.
     """
     return [
         f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc",
-        f"zscale=w={width}:h={height}:p=bt709:t=linear:m=gbr:npl=100",
+        f"scale={width}:{height}",
+        "format=yuv444p12le",
+        "zscale=p=bt709:t=linear:m=gbr:npl=100",
         "format=gbrpf32le",
         "tonemap=hable:desat=0",
         "zscale=t=bt709:m=bt709:r=limited",
-        "format=yuv420p",
+        "format=yuv444p",
     ]
 
 

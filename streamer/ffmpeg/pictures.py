@@ -1,7 +1,11 @@
 """Posters and storyboards.
 
 Few pictures of a film are looked at for both, however long it is: ffmpeg seeks to each of
-them and decodes one.
+them and decodes one; in a file without an index it reads on, once, and decodes key frames.
+
+Times are those of ffmpeg, which begin with the first frame, so they go up to the duration less the start.
+A WebM whose blocks begin at 100 seconds is shown from 0 on by Firefox, which subtracts the start of all
+that it decodes, and from 0 on are its variants; Chromium leaves the times as they are.
 """
 
 import re
@@ -12,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
+from streamer.containers import signatures
 from streamer.errors import FfmpegFailed
 from streamer.ffmpeg import fence, filters
 from streamer.ffmpeg.tools import Tools
@@ -31,6 +36,8 @@ MOST_IMAGE_PIXELS = 50_000_000
 
 _WINDOW = tuple(0.1 + 0.3 * step / 7 for step in range(8))
 _ELSEWHERE = (0.0, 0.02, 0.05, 0.5, 0.6, 0.7, 0.8, 0.9)
+_PASSES = ((0.4, 4), (1.0, 0))  # how far, and which of the 16 key frames up to there is the first to look at
+_PASS_FRAMES = 16
 _UNKNOWN_DURATION = 30.0  # seconds; what is looked at then
 _SHORT = 60.0  # seconds; a clip in which to decode from a key frame to any other costs little
 
@@ -42,9 +49,18 @@ _FLAT = 1.0  # of detail: a sky has more
 _JPEG_QUALITY = 4  # of the scale of ffmpeg, about 85 of that of libjpeg
 _JPEG_BYTES = 32 * 2**20
 _SEEK_CPU_SECONDS = 120
-_DECODE_CPU_SECONDS = 600  # where it is from a key frame on
+_DECODE_CPU_SECONDS = 600  # where it is from a key frame on, and more:
+_CPU_SECONDS_PER_SECOND = 10  # of full HD in HEVC on a small box
+_BYTES_PER_CPU_SECOND = 4 * 2**20  # where the film is read and not decoded
 
 _BATCH = 10
+
+_NEED_INDEX = (signatures.MATROSKA, signatures.WEBM, signatures.FLV)
+"""Where ffmpeg reads all up to the place that it seeks if there is no index.
+
+In MPEG-TS, MPEG-PS and Ogg it halves the distance; MP4 is nothing without its index, but for
+fragments, which it skips by their sizes. In AVI it does not get anywhere.
+"""
 
 _SIGNATURES = (
     (re.compile(rb"\xff\xd8\xff"), "jpeg_pipe"),
@@ -98,7 +114,9 @@ class Look:
         return self.is_lit and self.detail >= _FLAT
 
 
-def make_posters(work: Work, at: float | None = None) -> tuple[list[Picture], float]:
+def make_posters(
+    work: Work, at: float | None = None, keyframes: Sequence[float] = ()
+) -> tuple[list[Picture], float]:
     """Make JPEGs of one frame of a film, narrowest first; and the time of the frame, in seconds.
 
     They are upright, in square pixels, not larger than the film and at most 1280 pixels wide and
@@ -108,24 +126,32 @@ def make_posters(work: Work, at: float | None = None) -> tuple[list[Picture], fl
     if nine tenths of it are nearly black. If none of the eight is any good, eight from all
     over the film come into the choice, the very first one too, and of nothing but bad
     ones it is the least bad. In films of more than a minute only key frames are looked at, and
-    the time may be that of the next one.
+    the time may be that of the next one. Without ``keyframes``, the times of key frames as far as they
+    are known, a longer Matroska or FLV is read in one pass: 12 and 16 frames take the place of eight.
 
     Raises FfmpegFailed, also where no frame can be decoded (``no_picture``) or there is no video
     track (``no_video``); Stopped.
     """
     if at is None:
-        at, exact = _choose(work)
+        at, exact = _choose(work, keyframes)
     else:
         exact = True
     video = work.video
     width, height = filters.fit(video.width, video.height, LONGEST_SIDE)
+    whole = filters.deinterlace(work.tools, video)
     shown = [
-        (size, [*filters.show(work.tools, video, *size), *filters.for_jpeg(video)])
+        (size, [*whole, *filters.show(work.tools, video, *size), *filters.for_jpeg(video)])
         for size in _sizes(width, height)
     ]
-    for options in (_seek(at, exact), _seek(at, exact=False)):  # behind the last frame is nothing to decode
+    # behind the last frame is nothing to decode
+    for precisely in [True, False] if exact else [False]:
+        options = ["-threads", str(work.threads), *_seek(at, precisely)]
         source = [*work.input(*options), *_jpegs(f"0:{video.number}", shown)]
-        run(work, source, cpu_seconds=_DECODE_CPU_SECONDS, file_bytes=_JPEG_BYTES)
+        try:
+            run(work, source, cpu_seconds=_decode_cpu_seconds(work), file_bytes=_JPEG_BYTES)
+        except FfmpegFailed as failure:
+            if failure.code != "timed_out" or not precisely:
+                raise
         if pictures := _pictures(work.folder, [size for size, _ in shown]):
             return pictures, at
     raise FfmpegFailed("no_picture", f"no frame at {at:.3f} seconds could be decoded")
@@ -152,12 +178,24 @@ def posters_of_image(
         f"scale=min(iw\\,{LONGEST_SIDE}):min(ih\\,{LONGEST_SIDE}):force_original_aspect_ratio=decrease,"
         "setsar=1,format=rgb24"
     )
-    source = fence.forced_input(image, demuxer, "-max_pixels", str(MOST_IMAGE_PIXELS))
-    portable = ["-frames:v", "1", "-vf", shrink, "-c:v", "ppm", "-f", "image2pipe", whole.name]
+    source = fence.forced_input(image, demuxer, "-threads", "1", "-max_pixels", str(MOST_IMAGE_PIXELS))
+    portable = [
+        "-frames:v",
+        "1",
+        "-threads",
+        "1",
+        "-vf",
+        shrink,
+        "-c:v",
+        "ppm",
+        "-f",
+        "image2pipe",
+        whole.name,
+    ]
     start(tools, [*source, *portable], folder=folder, limits=bounds, should_stop=should_stop)
     sizes = _sizes(*_size_of_ppm(whole))
     shown = [(size, [f"scale={size[0]}:{size[1]}", *filters.for_jpeg()]) for size in sizes]
-    source = fence.forced_input(whole, "ppm_pipe")
+    source = fence.forced_input(whole, "ppm_pipe", "-threads", "1")
     start(tools, [*source, *_jpegs("0:0", shown)], folder=folder, limits=bounds, should_stop=should_stop)
     whole.unlink()
     if pictures := _pictures(folder, sizes):
@@ -169,25 +207,20 @@ def make_storyboard(work: Work, keyframes: Sequence[float] = ()) -> Storyboard:
     """Make a JPEG of up to 100 small pictures of a film, at least a second apart.
 
     ``keyframes`` are the times of key frames, as far as they are known: where the tiles are a second
-    apart and there are fewer key frames than tiles, all frames are decoded; else key frames only.
-    A tile that cannot be decoded repeats the one before it.
+    apart and there are fewer key frames than tiles, all frames are decoded, unless that takes too long;
+    else key frames only. A tile that cannot be decoded repeats the one before it.
 
     Raises FfmpegFailed, also where no frame can be decoded (``no_picture``), there is no video track
     (``no_video``) or nobody knows how long it is (``no_duration``); Stopped.
     """
-    video, duration = work.video, work.media.duration
+    video, duration = work.video, work.seconds
     if not duration:
         raise FfmpegFailed("no_duration", "the file does not tell how long it is")
     count = max(1, min(MOST_TILES, int(duration / LEAST_SECONDS)))
     scale = min(1, TILE_WIDTH / video.width, TILE_HEIGHT / video.height)
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
     shown = [*filters.show(work.tools, video, width, height), "format=rgb24"]
-    if count < MOST_TILES and len(keyframes) < count:
-        tiles = _every_frame(work, count, duration, shown, width * height * 3)
-    else:
-        moments = [duration * (tile + 0.5) / count for tile in range(count)]
-        frames = _frames(work, moments, shown, width * height * 3, exact=False)
-        tiles = [frame if isinstance(frame, bytes) else None for frame in frames]
+    tiles = _tiles(work, count, duration, shown, width * height * 3, keyframes)
     picture = _tiled(work, _filled(tiles), width, height)
     return Storyboard(picture, tuple(_cues(count, duration, width, height)))
 
@@ -217,17 +250,20 @@ def judge(gray: bytes, width: int) -> Look:
     return Look(dark < _DARK_SHARE * len(gray), total / len(gray))
 
 
-def _choose(work: Work) -> tuple[float, bool]:
+def _choose(work: Work, keyframes: Sequence[float]) -> tuple[float, bool]:
     """The time of the frame for the poster, and whether it is exactly that frame."""
-    duration = work.media.duration or _UNKNOWN_DURATION
+    duration = work.seconds or _UNKNOWN_DURATION
     exact = duration <= _SHORT
+    in_passing = not exact and _is_slow_to_seek(work, keyframes)
     best: tuple[Look, float] | None = None
     failures: list[FfmpegFailed] = []
-    for parts in (_WINDOW, _ELSEWHERE):
-        moments = [duration * part for part in parts]
-        looks = list(zip(_looks(work, moments, exact), moments, strict=True))
+    for parts, (share, first) in zip((_WINDOW, _ELSEWHERE), _PASSES, strict=True):
+        if in_passing:
+            looks = _looks_in_passing(work, share * duration)[first:]
+        else:
+            looks = _looks(work, [duration * part for part in parts], exact)
         found = [(look, moment) for look, moment in looks if isinstance(look, Look)]
-        failures += [failure for failure, _ in looks if isinstance(failure, FfmpegFailed)]
+        failures += [look for look, _ in looks if isinstance(look, FfmpegFailed)]
         best = max([*found, *([best] if best else [])], default=None)
         if best and best[0].is_good:
             break
@@ -236,11 +272,31 @@ def _choose(work: Work) -> tuple[float, bool]:
     return best[1], exact
 
 
-def _looks(work: Work, moments: Sequence[float], exact: bool) -> Iterator[Look | Missing]:
+def _looks(work: Work, moments: Sequence[float], exact: bool) -> list[tuple[Look | Missing, float]]:
+    width, height, shown = _judged(work)
+    frames = _frames(work, moments, shown, width * height, exact)
+    looks = (judge(frame, width) if isinstance(frame, bytes) else frame for frame in frames)
+    return list(zip(looks, moments, strict=True))
+
+
+def _looks_in_passing(work: Work, seconds: float) -> list[tuple[Look | Missing, float]]:
+    """At key frames of the first ``seconds``."""
+    width, height, shown = _judged(work)
+    frames = _pass(work, _PASS_FRAMES, seconds, shown, width * height, only_keyframes=True)
+    return [
+        (judge(frame, width) if frame else None, seconds * (number + 0.5) / _PASS_FRAMES)
+        for number, frame in enumerate(frames)
+    ]
+
+
+def _judged(work: Work) -> tuple[int, int, list[str]]:
+    """Width and height of the gray pictures that are judged, and the filters that make them."""
     width, height = filters.fit(work.video.width, work.video.height, _JUDGED_SIDE)
-    shown = [f"scale={width}:{height}", "format=gray"]
-    for frame in _frames(work, moments, shown, width * height, exact):
-        yield judge(frame, width) if isinstance(frame, bytes) else frame
+    return width, height, [f"scale={width}:{height}", "format=gray"]
+
+
+def _is_slow_to_seek(work: Work, keyframes: Sequence[float]) -> bool:
+    return not keyframes and work.container in _NEED_INDEX
 
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
@@ -281,11 +337,13 @@ def _batch(
     for number, (moment, path) in enumerate(zip(moments, paths, strict=True)):
         inputs += work.input("-threads", "1", *_seek(moment, exact))
         outputs += ["-map", f"{number}:{work.video.number}", *_one_frame(shown), "-f", "rawvideo", path.name]
-    cpu_seconds = _DECODE_CPU_SECONDS if exact else _SEEK_CPU_SECONDS
+    cpu_seconds = _decode_cpu_seconds(work, len(moments)) if exact else _SEEK_CPU_SECONDS
     try:
         run(work, [*inputs, *outputs], cpu_seconds=cpu_seconds, file_bytes=_JPEG_BYTES)
     except FfmpegFailed as failure:
-        if failure.code != "ffmpeg_failed":
+        if failure.code == "timed_out" and exact:
+            return _batch(work, moments, shown, frame_bytes, exact=False)
+        if failure.code not in ("ffmpeg_failed", "too_much_memory"):
             raise
         if len(moments) > 1:  # a broken place spoils the others of its batch
             return [_batch(work, [moment], shown, frame_bytes, exact)[0] for moment in moments]
@@ -302,24 +360,62 @@ def _taken(path: Path, size: int) -> bytes | None:
     return None
 
 
-def _every_frame(
-    work: Work, count: int, duration: float, shown: list[str], frame_bytes: int
+def _tiles(
+    work: Work, count: int, duration: float, shown: list[str], frame_bytes: int, keyframes: Sequence[float]
 ) -> list[bytes | None]:
-    """So many frames, evenly spaced, by decoding all of a short clip."""
-    tiles = work.folder / "tiles.rgb"
-    even = [f"fps={count / duration:.6f}:start_time=0", *shown]
-    source = work.input("-threads", str(work.threads))
-    output = ["-map", f"0:{work.video.number}", "-frames:v", str(count), "-vf", ",".join(even)]
+    """A frame for each of so many equal parts of the film, and None where there is none."""
+    if count < MOST_TILES and len(keyframes) < count:
+        try:
+            return _pass(work, count, duration, shown, frame_bytes)
+        except FfmpegFailed as failure:
+            if failure.code != "timed_out":
+                raise
+    if _is_slow_to_seek(work, keyframes):
+        return _pass(work, count, duration, shown, frame_bytes, only_keyframes=True)
+    moments = [duration * (tile + 0.5) / count for tile in range(count)]
+    shown = [*filters.deinterlace(work.tools, work.video), *shown]
+    frames = _frames(work, moments, shown, frame_bytes, exact=False)
+    return [frame if isinstance(frame, bytes) else None for frame in frames]
+
+
+def _pass(
+    work: Work,
+    count: int,
+    seconds: float,
+    shown: list[str],
+    frame_bytes: int,
+    only_keyframes: bool = False,
+) -> list[bytes | None]:
+    """So many frames, evenly spaced over the first ``seconds``, by reading all up to there.
+
+    Each is the last that begins before the middle of its part.
+    """
+    path = work.folder / "tiles.rgb"
+    # some decoders skip nothing, so it is kept from them as well
+    selection = ["-skip_frame", "nokey", "-discard:v", "nokey"] if only_keyframes else []
+    source = work.input("-threads", str(work.threads), *selection, "-t", f"{seconds:.3f}")
+    whole = filters.deinterlace(work.tools, work.video)
+    even = [*whole, f"fps={count / seconds:.9f}:start_time=0", *shown]
+    output = ["-map", f"0:{work.video.number}", "-frames:v", str(count), "-threads", "1"]
+    size = work.path.stat().st_size
     run(
         work,
-        [*source, *output, "-f", "rawvideo", tiles.name],
-        cpu_seconds=_DECODE_CPU_SECONDS,
+        [*source, *output, "-vf", ",".join(even), "-f", "rawvideo", path.name],
+        cpu_seconds=_decode_cpu_seconds(work) + size // _BYTES_PER_CPU_SECOND,
         file_bytes=count * frame_bytes,
-        on_progress=lambda seconds: work.on_progress(min(1.0, seconds / duration)),
+        on_progress=lambda reached: work.on_progress(min(1.0, reached / seconds)),
     )
-    data = tiles.read_bytes()
+    data = path.read_bytes() if path.is_file() else b""
+    path.unlink(missing_ok=True)
     frames = [data[at : at + frame_bytes] for at in range(0, len(data), frame_bytes)]
     return [*frames, *[None] * (count - len(frames))]
+
+
+def _decode_cpu_seconds(work: Work, places: int = 1) -> int:
+    """For decoding what may be as much as a short clip, as often as there are places."""
+    seconds = min(work.seconds or _SHORT, _SHORT) * places
+    pixels = work.video.width * work.video.height
+    return _DECODE_CPU_SECONDS + int(seconds * _CPU_SECONDS_PER_SECOND * pixels / FULL_HD_PIXELS)
 
 
 def _filled(frames: Sequence[bytes | None]) -> list[bytes]:
@@ -340,9 +436,8 @@ def _tiled(work: Work, tiles: Sequence[bytes], width: int, height: int) -> Pictu
     raw.write_bytes(b"".join(tiles))
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    source = fence.forced_input(
-        raw, "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", "1"
-    )
+    kind = ["-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", "1"]
+    source = fence.forced_input(raw, "rawvideo", "-threads", "1", *kind)
     shown = [f"tile={columns}x{rows}", *filters.for_jpeg()]
     output = ["-map", "0:0", *_jpeg(shown, path.name)]
     run(work, [*source, *output], cpu_seconds=_SEEK_CPU_SECONDS, file_bytes=_JPEG_BYTES)
@@ -377,12 +472,12 @@ def _jpeg(shown: list[str], name: str) -> list[str]:
 
 
 def _one_frame(shown: list[str]) -> list[str]:
-    """The output options for the first frame, whenever it is.
+    """The output options for the first frame, whenever it is; encoders too have a thread for each core.
 
     A key frame before the time that was sought is before the beginning, where ffmpeg would drop
     it and all that follow up to that time.
     """
-    return ["-frames:v", "1", "-fps_mode", "passthrough", "-vf", ",".join(shown)]
+    return ["-frames:v", "1", "-threads", "1", "-fps_mode", "passthrough", "-vf", ",".join(shown)]
 
 
 def _poster(width: int) -> str:

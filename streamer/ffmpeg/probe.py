@@ -74,7 +74,10 @@ _INTERLACED = {"progressive": False, "tt": True, "bb": True, "tb": True, "bt": T
 def probe(
     tools: Tools, path: Path, container: Container, folder: Path, should_stop: Callable[[], bool] = never
 ) -> Media | None:
-    """Ask ffprobe what is in a file; None without ffprobe, or where it cannot tell. Raises Stopped."""
+    """Ask ffprobe what is in a file; None without ffprobe, or where it cannot tell.
+
+    Raises FfmpegFailed where that is not the fault of the file, and Stopped.
+    """
     if tools.ffprobe is None:
         return None
     arguments = ["-v", "error", "-of", "json", "-show_entries", _ENTRIES, *fence.media_input(path, container)]
@@ -89,7 +92,11 @@ def probe(
             keep_output=_OUTPUT_BYTES,
         )
         answer = json.loads(output)
-    except (FfmpegFailed, ValueError, RecursionError):
+    except FfmpegFailed as failure:
+        if failure.code != "ffmpeg_failed":
+            raise
+        return None
+    except (ValueError, RecursionError):
         return None
     return read_answer(answer, path.stat().st_size)
 

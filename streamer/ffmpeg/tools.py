@@ -1,10 +1,11 @@
 """Which ffmpeg there is, and what it can do: asked once, when the process starts."""
 
+import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from streamer.ffmpeg import fence
 _LIMITS = fence.Limits(seconds=30, cpu_seconds=10, memory_bytes=2 * 2**30, file_bytes=0)
 _MOST_OUTPUT = 2**20  # the lists have some 50 KiB
 
+_LEAST_VERSION = (5, 1)  # the first with -fps_mode
+# builds of what is being developed are called N-109468-g… or git-…, or begin with a date
+_RELEASE = re.compile(r"n?([0-9]{1,9}(?:\.[0-9]{1,9})*)")
+
 _VERSION = re.compile(r"ffmpeg version (\S+)")
 _ENCODER = re.compile(r"^ [VAS][A-Z.]{5} ([^\s=]\S*)", re.MULTILINE)
 _FILTER = re.compile(r"^ [A-Z.]{2,3} (\S+) +\S+->\S+", re.MULTILINE)
+
+
+logger = logging.getLogger("streamer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +40,42 @@ class Tools:
     filters: frozenset[str]
 
 
-def find_tools(setting: str) -> Tools | None:
+def find_tools(setting: str, folder: Path) -> Tools | None:
     """The ffmpeg of the setting: ``auto`` is that on PATH, else that of imageio-ffmpeg; ``off`` is none.
 
-    Anything else names one, by a path or as it is on PATH. None where there is none that can be run, and on
-    systems without the means of the fence. Raises ConfigurationError when the one that is named cannot be
-    run, or is no ffmpeg.
+    Anything else names one, by a path or as it is on PATH. ``folder`` is where it is run. None where there
+    is none that can be run and is recent enough, and on systems without the means of the fence. Raises
+    ConfigurationError when the one that is named cannot be run, is no ffmpeg, or one that is too old.
     """
     if setting == "off" or os.name != "posix":
         return None
     if setting != "auto":
-        return _configured(setting)
+        return _configured(setting, folder)
     for path in _candidates():
         try:
-            return _examine(path)
+            tools = _examine(path, folder)
         except FfmpegFailed:
             continue
+        if complaint := _too_old(tools.version):
+            logger.warning("%s is passed over: %s", path, complaint)
+            continue
+        return tools
     return None
 
 
-def _configured(name: str) -> Tools:
+def _configured(name: str, folder: Path) -> Tools:
     wanted = f"STREAMER_FFMPEG={name!r}: want the path of ffmpeg, or its name on PATH"
     path = shutil.which(name)
     if path is None:
         raise ConfigurationError([f"{wanted}; there is no such program"])
     try:
-        return _examine(path)
+        tools = _examine(path, folder)
     except FfmpegFailed as error:
         said = error.detail.splitlines()
         raise ConfigurationError([f"{wanted}; this one failed: {said[0] if said else error.code}"]) from error
+    if complaint := _too_old(tools.version):
+        raise ConfigurationError([f"STREAMER_FFMPEG={name!r}: {complaint}"])
+    return tools
 
 
 def _candidates() -> Iterator[str]:
@@ -74,19 +89,31 @@ def _candidates() -> Iterator[str]:
         return
 
 
-def _examine(path: str) -> Tools:
+def _examine(path: str, folder: Path) -> Tools:
     """Ask a program what it is. Raises FfmpegFailed for one that is no ffmpeg."""
     ffmpeg = os.path.abspath(path)
-    version = _VERSION.match(_ask(ffmpeg, "-version"))
+    questions = (["-version"], ["-hide_banner", "-encoders"], ["-hide_banner", "-filters"])
+    with ThreadPoolExecutor(len(questions)) as pool:  # each takes a tenth of a second, on a small box a half
+        answers = pool.map(lambda question: _ask(ffmpeg, question, folder), questions)
+        said, encoders, filters = answers
+    version = _VERSION.match(said)
     if version is None:
         raise FfmpegFailed("ffmpeg_missing", "it does not say that it is ffmpeg")
     return Tools(
         ffmpeg=ffmpeg,
         ffprobe=_find_ffprobe(ffmpeg),
         version=version[1],
-        encoders=frozenset(_ENCODER.findall(_ask(ffmpeg, "-hide_banner", "-encoders"))),
-        filters=frozenset(_FILTER.findall(_ask(ffmpeg, "-hide_banner", "-filters"))),
+        encoders=frozenset(_ENCODER.findall(encoders)),
+        filters=frozenset(_FILTER.findall(filters)),
     )
+
+
+def _too_old(version: str) -> str | None:
+    """What is wrong with a release that lacks what we tell ffmpeg to do."""
+    release = _RELEASE.match(version)
+    if release is None or tuple(map(int, release[1].split("."))) >= _LEAST_VERSION:
+        return None
+    return f"want ffmpeg {'.'.join(map(str, _LEAST_VERSION))} or later; this is {release[1]}"
 
 
 def _find_ffprobe(ffmpeg: str) -> str | None:
@@ -95,7 +122,6 @@ def _find_ffprobe(ffmpeg: str) -> str | None:
     return os.path.abspath(path) if path else None
 
 
-def _ask(program: str, *arguments: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="streamer-") as folder:
-        answer = fence.run(program, arguments, folder=Path(folder), limits=_LIMITS, keep_output=_MOST_OUTPUT)
+def _ask(program: str, arguments: list[str], folder: Path) -> str:
+    answer = fence.run(program, arguments, folder=folder, limits=_LIMITS, keep_output=_MOST_OUTPUT)
     return answer.decode("utf-8", "replace")

@@ -1,14 +1,17 @@
-"""What is made of a film that browsers do not play: an MP4 that they do, and captions as WebVTT."""
+"""What is made of a film that browsers do not play: an MP4 or WebM that they do."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streamer.containers import mp4
-from streamer.containers.media import AudioTrack, Media, Source, TextTrack, VideoTrack, chosen
+from streamer import playability
+from streamer.containers import reading, signatures
+from streamer.containers.media import AudioTrack, Media, Source, VideoTrack, chosen
+from streamer.containers.signatures import Container
 from streamer.errors import FfmpegFailed, MediaUnreadable
 from streamer.ffmpeg import filters
-from streamer.ffmpeg.work import Work, run
+from streamer.ffmpeg.work import Work, length, run
 
 Remedy = Literal["faststart", "remux", "audio", "transcode"]
 
@@ -23,15 +26,19 @@ _AUDIO_RATE = 160_000
 _SAMPLE_RATE = 48_000
 
 _LEAST_BIT_RATE = 250_000  # of a file that does not tell its duration
+_MOST_GROWTH, _GROWTH_BYTES = 4, 64 * 2**20  # of what is made of it: so many times its size, and this
 _COPY_CPU_SECONDS, _COPY_BYTES_PER_CPU_SECOND = 120, 4 * 2**20
 _CPU_SECONDS_PER_SECOND = 60  # of 4K in HDR on a small box
 _MOST_CPU_SECONDS = 7 * 24 * 3600
 _HEAD_BYTES = 2 * 2**20  # of an MP4, before anything is in it
 
 _CUT_SHARE, _CUT_SECONDS = 0.02, 1.0
-_CAPTIONS_BYTES = 16 * 2**20
-TEXT_CODECS = frozenset({"mov_text", "webvtt", "subrip", "ass", "ssa", "text"})
-"""The text tracks that captions can be made of, by their names in ffmpeg."""
+
+_MUXING = {
+    # FLAC and Opus were experimental in MP4 for long
+    signatures.MP4: ("-strict", "experimental", "-movflags", "+faststart", "-f", "mp4"),
+    signatures.WEBM: ("-cues_to_front", "1", "-f", "webm"),
+}
 
 _SILENCE = (
     *("-map_metadata", "-1", "-map_metadata:s", "-1", "-map_chapters", "-1"),
@@ -39,22 +46,33 @@ _SILENCE = (
 )
 
 
-def make(work: Work, remedy: Remedy) -> Path:
-    """Make an MP4 that browsers play: its video and audio track, index first, nothing else.
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A file for browsers, and its media type: that of MP4 or WebM."""
+
+    path: Path
+    mime_type: str
+
+
+def make(work: Work, remedy: Remedy) -> Variant:
+    """Make a file that browsers play: its video and audio track, index first, nothing else.
 
     ``faststart`` and ``remux`` copy both tracks, ``audio`` makes the audio AAC in stereo. ``transcode``
     makes H.264 of the video as well: High profile in 4:2:0 and 8 bits, at most 1920 pixels wide and high,
     upright, in square pixels, progressive, in the dynamic range of ordinary screens, at most 60 frames a
-    second, with a key frame every 2 seconds.
+    second, with a key frame every 2 seconds. The file is an MP4, or a WebM where ``remux`` has tracks
+    that play everywhere only there.
 
     What ffmpeg has left is read again before it is returned. Raises FfmpegFailed, also where ffmpeg
-    lacks an encoder (``encoder_missing``), there is nothing to play (``no_tracks``) or the
-    result is shorter than the original (``cut_short``) or cannot be read (``result_unreadable``); Stopped.
+    lacks an encoder (``encoder_missing``), there is nothing to play (``no_tracks``) or to show
+    (``no_video``), or the result is shorter than the original (``cut_short``) or cannot be read
+    (``result_unreadable``); Stopped.
     """
     video, audio = chosen(work.media.video), chosen(work.media.audio)
     if video is None and audio is None:
         raise FfmpegFailed("no_tracks", "the file has neither video nor audio")
-    path = work.folder / "web.mp4"
+    container = _container(remedy, video, audio)
+    path = work.folder / f"web{container.suffix}"
     size = work.path.stat().st_size
     duration = _duration(work.media, size)
     arguments = work.input("-threads", str(work.threads))
@@ -64,19 +82,22 @@ def make(work: Work, remedy: Remedy) -> Path:
         arguments += ["-map", f"0:{audio.number}", *_audio_coding(work, audio, remedy)]
     run(
         work,
-        [*arguments, *_SILENCE, "-strict", "experimental", "-movflags", "+faststart", "-f", "mp4", path.name],
+        [*arguments, "-threads", str(work.threads), *_SILENCE, *_MUXING[container], path.name],
         cpu_seconds=_cpu_seconds(remedy, duration, size),
         file_bytes=estimate_bytes(work.media, remedy, size),
+        filter_threads=work.threads,
         on_progress=lambda seconds: work.on_progress(min(1.0, seconds / duration)),
     )
-    _check(path, work.media, video, audio)
-    return path
+    made = Variant(path, container.mime_type)
+    _check(made, work.media, video, audio)
+    return made
 
 
 def estimate_bytes(media: Media, remedy: Remedy, size: int) -> int:
     """At most how many bytes ``make`` writes for an original of this size.
 
-    It is the space to reserve, and ffmpeg is ended when it wants more.
+    It is the space to reserve, and ffmpeg is ended when it wants more. Raises FfmpegFailed (``no_video``)
+    where the pictures have no size.
     """
     seconds = _duration(media, size)
     video, audio = chosen(media.video), chosen(media.audio)
@@ -85,24 +106,15 @@ def estimate_bytes(media: Media, remedy: Remedy, size: int) -> int:
         bits += _most_rate(video) * (seconds + 2)  # the buffer of the rate control
     else:
         bits += 8 * size
+    if not media.duration:
+        bits = min(bits, 8 * (_MOST_GROWTH * size + _GROWTH_BYTES))
     return int(bits / 8 * 1.1) + _HEAD_BYTES
 
 
-def extract_captions(work: Work, track: TextTrack) -> Path:
-    """Make a WebVTT file of a text track.
-
-    Raises FfmpegFailed, for tracks of pictures with the code ``not_text``; Stopped.
-    """
-    if track.name not in TEXT_CODECS:
-        raise FfmpegFailed("not_text", f"captions of the kind {track.name} are no text")
-    path = work.folder / f"captions-{track.number}.vtt"
-    size = work.path.stat().st_size
-    output = ["-map", f"0:{track.number}", "-c:s", "webvtt", *_SILENCE, "-f", "webvtt", path.name]
-    cpu_seconds = _cpu_seconds("remux", 0.0, size)
-    run(work, [*work.input(), *output], cpu_seconds=cpu_seconds, file_bytes=_CAPTIONS_BYTES)
-    if not path.is_file() or not path.read_bytes().startswith(b"WEBVTT"):
-        raise FfmpegFailed("result_unreadable", "ffmpeg wrote no captions")
-    return path
+def _container(remedy: Remedy, video: VideoTrack | None, audio: AudioTrack | None) -> Container:
+    """What to put the tracks in."""
+    home = playability.home([track for track in (video, audio) if track]) if remedy == "remux" else None
+    return home or signatures.MP4
 
 
 def _video_coding(work: Work, video: VideoTrack, remedy: Remedy) -> list[str]:
@@ -116,26 +128,26 @@ def _video_coding(work: Work, video: VideoTrack, remedy: Remedy) -> list[str]:
     keyframes = ["-force_key_frames", f"expr:gte(t,n_forced*{KEYFRAME_SECONDS})"]
     return [
         *("-vf", ",".join(_pictures(work, video)), "-fps_mode", "vfr"),
-        *("-c:v", "libx264", "-profile:v", "high", *quality, *keyframes, "-threads:v", str(work.threads)),
+        *("-c:v", "libx264", "-profile:v", "high", *quality, *keyframes),
     ]
 
 
 def _pictures(work: Work, video: VideoTrack) -> list[str]:
-    """The filters of a transcoding; those that take pictures away come first."""
+    """The filters of a transcoding; what takes pictures away comes early."""
     width, height = _even(video)
-    chain = [
+    return [
+        *filters.deinterlace(work.tools, video),
         # Even drops keep the rhythm of 90 or 120 frames a second, which a filter for 60 would lose.
         f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,1/{MOST_FRAMES + 1})",
         *filters.show(work.tools, video, width, height),
         "format=yuv420p",
     ]
-    if video.is_interlaced is not False and "bwdif" in work.tools.filters:
-        chain.insert(0, "bwdif=mode=send_frame:deint=interlaced")  # touches only frames that say they are
-    return chain
 
 
 def _even(video: VideoTrack) -> tuple[int, int]:
     """The size in pixels, of which 4:2:0 has an even number in either direction."""
+    if not (video.width and video.height):
+        raise FfmpegFailed("no_video", "the pictures have no size")
     width, height = filters.fit(video.width, video.height, LONGEST_SIDE)
     return max(2, width - width % 2), max(2, height - height % 2)
 
@@ -161,7 +173,7 @@ def _most_rate(video: VideoTrack) -> int:
 
 def _duration(media: Media, size: int) -> float:
     """In seconds; the longest that it may well be where that is not told."""
-    return media.duration or max(1.0, size * 8 / _LEAST_BIT_RATE)
+    return length(media) or max(1.0, size * 8 / _LEAST_BIT_RATE)
 
 
 def _cpu_seconds(remedy: Remedy, duration: float, size: int) -> int:
@@ -173,10 +185,10 @@ def _cpu_seconds(remedy: Remedy, duration: float, size: int) -> int:
     return int(min(seconds, _MOST_CPU_SECONDS))
 
 
-def _check(path: Path, original: Media, video: VideoTrack | None, audio: AudioTrack | None) -> None:
+def _check(made: Variant, original: Media, video: VideoTrack | None, audio: AudioTrack | None) -> None:
     """Raise FfmpegFailed unless a result is whole: of a file that breaks off ffmpeg makes what it can."""
     try:
-        result = _read(path)
+        result = _read(made)
     except (OSError, MediaUnreadable) as error:
         why = error.strerror if isinstance(error, OSError) else error  # without the path
         raise FfmpegFailed("result_unreadable", f"what ffmpeg has made cannot be read: {why}") from error
@@ -185,14 +197,16 @@ def _check(path: Path, original: Media, video: VideoTrack | None, audio: AudioTr
     known = [track.duration for track in (video, audio) if track is not None and track.duration]
     # the whole film may be longer than its tracks, by captions that stay
     wanted = max(known, default=original.duration or 0.0)
-    made = result.duration or 0.0
-    if made < wanted * (1 - _CUT_SHARE) - _CUT_SECONDS:
-        detail = f"the result ends after {made:.1f} seconds, the original after {wanted:.1f}"
+    wanted = min(wanted, length(original) or wanted)  # ffmpeg moves the beginning to 0
+    found = result.duration or 0.0
+    if found < wanted * (1 - _CUT_SHARE) - _CUT_SECONDS:
+        detail = f"the result ends after {found:.1f} seconds, the original after {wanted:.1f}"
         raise FfmpegFailed("cut_short", detail)
 
 
-def _read(path: Path) -> Media:
-    with path.open("rb") as file:
+def _read(made: Variant) -> Media:
+    with made.path.open("rb") as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
-        return mp4.read_media(Source(lambda count, at: os.pread(descriptor, count, at), size))
+        reader = reading.READERS[made.mime_type]
+        return reader.read_media(Source(lambda count, at: os.pread(descriptor, count, at), size))

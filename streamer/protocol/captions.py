@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from streamer.errors import BodyTooLarge, FieldError, InvalidInput, MalformedRequest
 
-MAX_BYTES = 2 * 2**20
+MAX_BYTES = 2**20
 MAX_CUES = 50_000
 MAX_DEPTH = 16  # of tags in each other; players draw them by recursion
 MAX_TAG = 35  # characters of a language tag, RFC 5646, section 4.4.1
@@ -25,8 +25,12 @@ MAX_TAG = 35  # characters of a language tag, RFC 5646, section 4.4.1
 _HEADER = re.compile(r"WEBVTT(?![^ \t\n])")
 _CONTROLS = re.compile("[\x01-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _CONTROLS_AND_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f]")
-_TIME = r"(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})(?![0-9])"
-_TIMES = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(.*)")
+_CLOCK = "(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])"
+_TIME = rf"{_CLOCK}[.,]([0-9]{{3}})(?![0-9])"
+_TIME_IN_THE_WILD = rf"{_CLOCK}(?:[.,:][ \t]?([0-9]{{1,3}}))?(?![0-9.,:])"
+_TIMES = re.compile(rf"[ \t]*{_TIME_IN_THE_WILD}[ \t]*-->[ \t]*{_TIME_IN_THE_WILD}(.*)")
+_LIKE_A_TIME = re.compile("[0-9]:[0-9]")
+_NOTE = re.compile(r"NOTE(?![^ \t])")
 
 _PERCENT = r"(?:100(?:\.0{1,6})?|[0-9]{1,2}(?:\.[0-9]{1,6})?)%"
 _SETTINGS = {
@@ -48,8 +52,9 @@ _MARKUP = re.compile(
 _TAGS = {"c", "i", "b", "u", "ruby", "rt", "v", "lang"}
 
 _SUBRIP_MARKUP = re.compile(
-    r"<(/?)([ibu])>|</?(?:font\b[^<>]*|s)>|\{\\[^{}]*\}|[&<>]", re.IGNORECASE | re.ASCII
+    r"<(?P<end>/?)(?P<name>[ibu])>|</?(?:font\b[^<>]*|s)>|\{\\[^{}]*\}", re.IGNORECASE | re.ASCII
 )
+_SUBRIP_NUMBER = re.compile("[ \t]*[0-9]+[ \t]*")
 _AT_THE_TOP = re.compile(r"\{\\an[789]\}")
 
 _LANGUAGE_TAG = re.compile(
@@ -108,12 +113,12 @@ def to_webvtt(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise BodyTooLarge(MAX_BYTES)
     text = _decode(data)
-    is_subrip = not _HEADER.match(text)
+    blocks, read = (_webvtt_blocks, _webvtt_cue) if _HEADER.match(text) else (_subrip_blocks, _subrip_cue)
     cues = []
-    for count, (times, lines) in enumerate(_blocks(text, is_subrip), 1):
+    for count, (times, lines) in enumerate(blocks(text.split("\n")), 1):
         if count > MAX_CUES:
             _refuse(f"the limit is {MAX_CUES} cues")
-        cue = _read(times, "\n".join(lines), is_subrip)
+        cue = read(times, "\n".join(lines))
         if cue.start < cue.end and cue.text:
             cues.append(cue)
     if not cues:
@@ -144,43 +149,80 @@ def _decode(data: bytes) -> str:
     return _CONTROLS.sub("", text)
 
 
-def _blocks(text: str, is_subrip: bool) -> Iterator[tuple[re.Match[str], list[str]]]:
+def _webvtt_blocks(lines: list[str]) -> Iterator[tuple[re.Match[str], list[str]]]:
     """The times of each cue, and the lines below them up to an empty one, or to the times of the next.
 
-    An arrow in the text of SubRip is text; everywhere else there have to be times around it.
+    An arrow has times around it, or is in a comment or in the text of a cue.
     """
     times: re.Match[str] | None = None
-    lines: list[str] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    text: list[str] = []
+    before, is_note = "", False
+    for number, line in enumerate(lines, 1):
+        is_note = bool(line) and (is_note if before else bool(_NOTE.match(line)))
+        found = _TIMES.match(line) if "-->" in line else None
+        if times and (found or not line):
+            yield times, text
+            times = None
+        if found:
+            times, text = found, []
+        elif times:
+            text.append(line)
+        elif "-->" in line and not is_note:
+            _refuse_times(number)
+        before = line
+    if times:
+        yield times, text
+
+
+def _subrip_blocks(lines: list[str]) -> Iterator[tuple[re.Match[str], list[str]]]:
+    """The times of each cue, and the lines below them up to the number, or else the times, of the next.
+
+    So there can be empty lines in a text, and arrows; but what is like times where they would be has to
+    be such.
+    """
+    times: re.Match[str] | None = None
+    text: list[str] = []
+    for number, line in enumerate(lines, 1):
         found = _TIMES.match(line) if "-->" in line else None
         if found:
             if times:
-                yield times, _without_number(lines) if is_subrip else lines
-            times, lines = found, []
-        elif "-->" in line and not (is_subrip and times):
-            _refuse(f"line {number} is not like 00:01:02.500 --> 00:01:04.000")
-        elif not (line.strip(" \t") if is_subrip else line):
-            if times:
-                yield times, lines
-            times = None
+                yield times, _without_number(text)
+            times, text = found, []
+        elif "-->" in line and not (times and _is_text(line, text)):
+            _refuse_times(number)
         elif times:
-            lines.append(line)
+            text.append(line.strip(" \t") and line)
     if times:
-        yield times, lines
+        while text and not text[-1]:
+            text.pop()
+        yield times, _without_number(text) if text[-2:-1] == [""] else text
+
+
+def _is_text(line: str, before: list[str]) -> bool:
+    """Whether a line with an arrow that has no times is text, by the lines of the cue before it."""
+    is_behind_a_gap = not all(_without_number(before[-2:])[-1:])
+    return not (is_behind_a_gap and _LIKE_A_TIME.search(line))
 
 
 def _without_number(lines: list[str]) -> list[str]:
-    """The text of a cue that is followed by the next one without an empty line, but by its number."""
-    return lines[:-1] if lines and re.fullmatch("[ \t]*[0-9]+[ \t]*", lines[-1]) else lines
+    """The text of a cue that is followed by the number of the next one."""
+    return lines[:-1] if lines and _SUBRIP_NUMBER.fullmatch(lines[-1]) else lines
 
 
-def _read(times: re.Match[str], text: str, is_subrip: bool) -> _Cue:
+def _webvtt_cue(times: re.Match[str], text: str) -> _Cue:
+    start, end, settings = _fields(times)
+    return _Cue(start, end, _settings(settings), _from_webvtt(text, start, end))
+
+
+def _subrip_cue(times: re.Match[str], text: str) -> _Cue:
+    start, end, _ = _fields(times)
+    return _Cue(start, end, " line:0" if _AT_THE_TOP.search(text) else "", _from_subrip(text))
+
+
+def _fields(times: re.Match[str]) -> tuple[int, int, str]:
+    """Start and end in milliseconds, and what is behind them."""
     fields = times.groups()
-    start, end = _milliseconds(*fields[:4]), _milliseconds(*fields[4:8])
-    if is_subrip:
-        settings = " line:0" if _AT_THE_TOP.search(text) else ""
-        return _Cue(start, end, settings, _clean(_SUBRIP_MARKUP.sub(_from_subrip, text), start, end))
-    return _Cue(start, end, _settings(fields[8]), _clean(text, start, end))
+    return _milliseconds(*fields[:4]), _milliseconds(*fields[4:8]), fields[8]
 
 
 def _settings(text: str) -> str:
@@ -193,14 +235,19 @@ def _settings(text: str) -> str:
     return "".join(f" {name}:{value}" for name, value in valid.items())
 
 
-def _from_subrip(markup: re.Match[str]) -> str:
-    """What markup is in WebVTT: three tags are the same, others are dropped, and the rest was none."""
-    if markup[2]:
-        return f"<{markup[1]}{markup[2].lower()}>"
-    return _escape(markup[0]) if len(markup[0]) == 1 else ""
+def _from_subrip(text: str) -> str:
+    """The text of a cue of SubRip: three tags are the same, others are dropped, and all else is text."""
+    parts, open_tags, at = [], list[str](), 0
+    for markup in _SUBRIP_MARKUP.finditer(text):
+        parts.append(_escape(text[at : markup.start()]))
+        at = markup.end()
+        if name := (markup["name"] or "").lower():
+            parts.append(_close(name, open_tags) if markup["end"] else _open(name, "", "", open_tags))
+    parts.append(_escape(text[at:]))
+    return _joined(parts, open_tags)
 
 
-def _clean(text: str, start: int, end: int) -> str:
+def _from_webvtt(text: str, start: int, end: int) -> str:
     """The text of a cue with nothing in it but lines, well-formed tags and what they are around.
 
     Tags are opened and closed by the rules of the parser (6.4): an end tag that is not that of the
@@ -211,8 +258,10 @@ def _clean(text: str, start: int, end: int) -> str:
     for markup in _MARKUP.finditer(text):
         parts.append(_escape(text[at : markup.start()]))
         at = markup.end()
-        if markup["name"]:
-            parts.append(_close(markup, open_tags) if markup["end"] else _open(markup, open_tags))
+        if name := markup["name"]:
+            classes, annotation = markup["classes"] or "", markup["annotation"] or ""
+            tag = _close(name, open_tags) if markup["end"] else _open(name, classes, annotation, open_tags)
+            parts.append(tag)
         elif markup[0].startswith("<"):
             moment = _milliseconds(*markup.groups()[4:8])
             if start < moment < end:
@@ -221,14 +270,18 @@ def _clean(text: str, start: int, end: int) -> str:
         else:
             parts.append(_escape(_characters(markup)))
     parts.append(_escape(text[at:]))
+    return _joined(parts, open_tags)
+
+
+def _joined(parts: list[str], open_tags: list[str]) -> str:
+    """The parts of a text with all tags closed, and without lines that have nothing in them."""
     parts += [f"</{name}>" for name in reversed(open_tags)]
     return "\n".join(line for line in "".join(parts).split("\n") if line.strip(" \t"))
 
 
-def _open(markup: re.Match[str], open_tags: list[str]) -> str:
+def _open(name: str, classes: str, annotation: str, open_tags: list[str]) -> str:
     """A start tag, or nothing for one that is unknown or out of place."""
-    name = markup["name"]
-    annotation = _annotation(markup["annotation"] or "") if name in {"v", "lang"} else ""
+    annotation = _annotation(annotation) if name in {"v", "lang"} else ""
     if (
         name not in _TAGS
         or len(open_tags) == MAX_DEPTH
@@ -237,7 +290,7 @@ def _open(markup: re.Match[str], open_tags: list[str]) -> str:
         or (name == "lang" and not _LANGUAGE_TAG.fullmatch(annotation.lower()))
     ):
         return ""
-    classes = "".join(f".{each}" for each in (markup["classes"] or "").split(".") if each)
+    classes = "".join(f".{each}" for each in classes.split(".") if each)
     tag = f"<{name}{classes}{annotation and ' '}{annotation}>"
     if tag.endswith("-->"):
         return ""  # the end of this tag would be an arrow, which no text may have
@@ -245,8 +298,8 @@ def _open(markup: re.Match[str], open_tags: list[str]) -> str:
     return tag
 
 
-def _close(markup: re.Match[str], open_tags: list[str]) -> str:
-    name = markup["name"]
+def _close(name: str, open_tags: list[str]) -> str:
+    """An end tag, or nothing for one that is not that of the innermost open tag."""
     if name == "ruby" and open_tags[-2:] == ["ruby", "rt"]:
         del open_tags[-2:]
         return "</rt></ruby>"
@@ -269,8 +322,9 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _milliseconds(hours: str | None, minutes: str, seconds: str, thousandths: str) -> int:
-    return ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(thousandths)
+def _milliseconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int:
+    thousandths = int((fraction or "").ljust(3, "0"))
+    return ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + thousandths
 
 
 def _time(milliseconds: int) -> str:
@@ -306,6 +360,10 @@ def language_tag(text: str) -> str:
 def _cased(subtag: str) -> str:
     """Regions, of two letters, are in capitals; scripts, of four, begin with one."""
     return {2: subtag.upper(), 4: subtag.capitalize()}.get(len(subtag), subtag)
+
+
+def _refuse_times(number: int) -> NoReturn:
+    _refuse(f"line {number} is not like 00:01:02.500 --> 00:01:04.000")
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -3,9 +3,9 @@
 import time
 from dataclasses import dataclass
 
-from streamer import access, accounts, inputs
+from streamer import access, accounts, derived, inputs
 from streamer.admission import Head
-from streamer.errors import BodyTooLarge, InsufficientStorage
+from streamer.errors import BodyTooLarge, InsufficientStorage, QuotaExceeded
 from streamer.intake import Intake, room
 from streamer.models import Video
 from streamer.resources import bodies
@@ -41,13 +41,24 @@ class AttachmentReception:
         self.began = time.monotonic()
 
     def open(self) -> None:
-        """Make room. Raises NotAuthenticated, NotFound, InsufficientStorage, or as ``judge`` does."""
+        """Make room.
+
+        Raises NotAuthenticated, NotFound, QuotaExceeded, InsufficientStorage, or as ``judge`` does.
+        """
         user = accounts.user_of(self._intake.database, self._claims)
         self.judge(access.video_for(self._intake.database, user, self.video_id))
-        available = room(self._intake, user.id).disk
-        if self._size > available:
-            raise InsufficientStorage(available)
+        self._require_room(user.id)
         self._file = self._intake.storage.stage(DERIVED)
+
+    def _require_room(self, user_id: int) -> None:
+        """Raise QuotaExceeded or InsufficientStorage."""
+        left, quota = room(self._intake, user_id), self._intake.config.quota_bytes
+        if quota is not None:
+            used = left.quota_used + derived.given_bytes(self._intake.database, user_id)
+            if used + self._size > quota:
+                raise QuotaExceeded(quota, used)
+        if self._size > left.disk:
+            raise InsufficientStorage(left.disk)
 
     def judge(self, video: Video) -> None:
         """Raise StreamerError if it is not for this video."""

@@ -3,6 +3,7 @@
 Those of the file are named by a number, others by their language. All of them are WebVTT.
 """
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -28,6 +29,8 @@ from streamer.tokens import Claims
 MEDIA_TYPES = (VTT, "application/x-subrip", "text/srt", "text/plain", "application/octet-stream")
 QUERY = {"label": inputs.label}
 MOST_CAPTIONS = 100  # of one video
+_turn = threading.Lock()  # large ones take the processor for a second: one at a time leaves it to others
+
 UPLOAD = "upload"
 """The source of captions that were given to a video."""
 
@@ -87,7 +90,8 @@ class CaptionsReception(AttachmentReception):
 
     def finish(self) -> Item:
         """The captions are complete. Raises MalformedRequest."""
-        text = to_webvtt(self.file.read_at(self.file.size, 0))
+        with _turn:
+            text = to_webvtt(self.file.read_at(self.file.size, 0))
         self.file.cut(0)
         self.file.write(text.encode())
         members = {"language": self.language, "label": self.label, "is_forced": False, "source": UPLOAD}

@@ -17,6 +17,7 @@ import falcon
 
 from streamer import access, clock, derived, inputs
 from streamer.access import StoredObject
+from streamer.containers import signatures
 from streamer.database import Database
 from streamer.errors import FieldError, InvalidInput, NotFound
 from streamer.models import Derived
@@ -25,7 +26,7 @@ from streamer.protocol.disposition import content_disposition
 from streamer.protocol.ranges import ByteRange, multipart_segments, segments_length, select_ranges
 from streamer.protocol.sendfile import OFF, X_ACCEL_REDIRECT, handing_over, is_answered_alike
 from streamer.resources.representations import is_modified, preconditions
-from streamer.storage.local import LocalStorage
+from streamer.storage.local import DERIVED, LocalStorage
 
 BLOCK_BYTES = 256 * 1024  # what the server's file wrapper asks for; Falcon's own is 8 KiB
 VTT = "text/vtt"
@@ -60,6 +61,8 @@ class Sender:
             except FileNotFoundError:
                 current = look_up()
                 if current.file_path == stored.file_path:
+                    if stored.file_path.startswith(f"{DERIVED}/"):
+                        raise NotFound("this has been lost: have it made again") from None
                     raise
                 stored = current
             else:
@@ -68,7 +71,7 @@ class Sender:
     def _answer(self, req: falcon.Request, resp: falcon.Response, stored: StoredObject) -> None:
         req.context.username = stored.username
         validators = validators_of(stored)
-        resp.set_headers(_validator_fields(stored, validators))
+        resp.set_headers(_validator_fields(validators))
         if not is_modified(req, validators):
             resp.status = 304
             return
@@ -149,23 +152,30 @@ class Stream:
             raise InvalidInput(FieldError("variant", f"must be {derived.WEB}, or not be there"))
         else:
             self.sender.send(
-                req,
-                resp,
-                lambda: find(self.database, req, number, derived.VARIANT, derived.WEB, ".mp4"),
+                req, resp, lambda: find(self.database, req, number, derived.VARIANT, derived.WEB)
             )
 
     on_head = on_get
 
 
 def find(
-    database: Database, req: falcon.Request, video_id: int | None, kind: str, name: str, ending: str
+    database: Database,
+    req: falcon.Request,
+    video_id: int | None,
+    kind: str,
+    name: str,
+    ending: str | None = None,
 ) -> StoredObject:
-    """What was made of a video, to be sent with this ending of its name. Raises NotFound if it was not."""
+    """What was made of a video, to be sent with this ending of its name, by default that of its container.
+
+    Raises NotFound if it was not made.
+    """
     made = access.derived_objects(database, req.context.claims, video_id, kind)
     req.context.username = made.username
     if name not in made.objects:
-        raise NotFound("the video has none of these")
-    return renamed(made.objects[name], ending)
+        raise NotFound(f"the video has no {kind} of this name, or not yet")
+    stored = made.objects[name]
+    return renamed(stored, ending or signatures.BY_MIME_TYPE[stored.mime_type].suffix)
 
 
 def renamed(stored: StoredObject, ending: str) -> StoredObject:
@@ -180,14 +190,18 @@ def content_type(stored: StoredObject) -> str:
 
 def validators_of(stored: StoredObject | Derived) -> Validators:
     """The validators of a stored object."""
-    # it never changes and its name is never used again
-    return Validators(etag=EntityTag(stored.file_path.rpartition("/")[2]), last_modified=stored.created_at)
+    # it never changes, and its name is never used again
+    etag = EntityTag(stored.file_path.rpartition("/")[2])
+    # what is made of a video may be made again within the same second, or after the clock was set back
+    is_made = stored.file_path.startswith(f"{DERIVED}/")
+    return Validators(etag=etag, last_modified=None if is_made else stored.created_at)
 
 
-def _validator_fields(stored: StoredObject, validators: Validators) -> dict[str, str]:
+def _validator_fields(validators: Validators) -> dict[str, str]:
+    dated = validators.last_modified
     return {
         "ETag": str(validators.etag),
-        "Last-Modified": format_http_date(stored.created_at),
+        **({"Last-Modified": format_http_date(dated)} if dated else {}),
         # a file that somebody uploaded must not run as a page of this origin; also on a 304,
         # whose fields replace those that a cache has stored (RFC 9111, section 3.2)
         "Content-Security-Policy": "sandbox",

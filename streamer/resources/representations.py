@@ -179,6 +179,7 @@ def _media(media: Media) -> dict[str, Any]:
         "faststart": media.faststart,
         "bit_depth": picture and picture.bit_depth,
         "dynamic_range": picture and picture.dynamic_range,
+        "truncated": media.is_truncated,
     }
 
 
@@ -199,7 +200,7 @@ def _error(work: Sequence[Job]) -> dict[str, Any] | None:
     """Why the first step that failed did."""
     for job in work:
         if job.state == jobs.FAILED:
-            return {"code": job.error_code, "detail": job.error_detail or ""}
+            return {"step": job.step, "code": job.error_code, "detail": job.error_detail or ""}
     return None
 
 

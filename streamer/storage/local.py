@@ -239,7 +239,7 @@ class LocalStorage:
     def is_worked_in(self, name: str) -> bool:
         """Whether somebody still works in a scratch folder."""
         with self.claim(f"{SCRATCH}/{name}{LOCK_SUFFIX}") as claimed:
-            return not claimed
+            return claimed is False
 
     def sweep_scratch(self) -> None:
         """Remove the scratch folders in which nobody works any more."""
@@ -248,7 +248,7 @@ class LocalStorage:
             if not _OURS.fullmatch(name):
                 continue
             with self.claim(f"{SCRATCH}/{name}{LOCK_SUFFIX}") as claimed:
-                if claimed:
+                if claimed is not False:
                     shutil.rmtree(self.path(f"{SCRATCH}/{name}"), ignore_errors=True)
                     self.delete(f"{SCRATCH}/{name}{LOCK_SUFFIX}")
 
@@ -300,12 +300,12 @@ class LocalStorage:
         self.path(file_path).unlink(missing_ok=True)
 
     @contextmanager
-    def claim(self, file_path: str) -> Iterator[bool]:
-        """Lock a file, or the lack of one. False when a live process writes or publishes it."""
+    def claim(self, file_path: str) -> Iterator[bool | None]:
+        """Lock a file. False when a live process writes or publishes it, None when it is not there (yet)."""
         try:
             descriptor = os.open(self.path(file_path), os.O_RDWR)
         except FileNotFoundError:
-            yield True
+            yield None
             return
         is_locked = locks.try_lock(descriptor)
         try:

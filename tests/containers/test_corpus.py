@@ -145,6 +145,7 @@ RECIPES: dict[str, list[str]] = {
     "dash.mp4": [*BOTH, *X264, *AAC, "-g", "10", "-movflags", "dash+frag_keyframe"],
     "global-sidx.mp4": [*pictures(), *X264, "-g", "5", "-movflags", "dash+frag_keyframe+global_sidx"],
     "cmaf.mp4": [*pictures(), *X264, "-g", "10", "-movflags", "cmaf+frag_keyframe"],
+    "global-sidx-many.mp4": [*pictures(), *X264, "-g", "1", "-movflags", "dash+frag_keyframe+global_sidx"],
     "many-fragments.mp4": [*pictures(seconds=6), *X264, "-g", "2", "-movflags", "frag_keyframe+empty_moov"],
     "zero-length.mp4": [*pictures(), *X264, "-frames:v", "0", "-movflags", "empty_moov"],
 }
@@ -237,6 +238,7 @@ def test_says_what_ffprobe_says(corpus: Corpus, name: str) -> None:
 def test_newer_ffmpeg_is_understood_as_well(tmp_path: Path, recipe: list[str]) -> None:
     path = make(tmp_path / "new.mp4", *recipe, program=imageio_ffmpeg.get_ffmpeg_exe())
     assert_agrees(path)
+    assert not read(path).is_truncated
 
 
 def test_sound_without_compression_may_be_in_mp4(tmp_path: Path) -> None:
@@ -496,3 +498,41 @@ def test_file_cut_anywhere_tells_what_is_known_or_nothing(corpus: Corpus, name: 
             media = mp4.read_media(ffprobe.source(part))
             assert [track.codec for track in media.video] == [track.codec for track in whole.video]
             mp4.read_keyframes(ffprobe.source(part))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_whole_file_is_not_truncated(corpus: Corpus, name: str) -> None:
+    assert not read(corpus[name]).is_truncated
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "faststart.mp4",
+        "fragmented.mp4",
+        "fragmented-first-in-moov.mp4",
+        "fragmented-trailer.mp4",
+        "dash.mp4",
+        "global-sidx.mp4",
+        "global-sidx-many.mp4",
+        "cmaf.mp4",
+        "many-fragments.mp4",
+    ],
+)
+def test_file_that_ends_within_its_media_data_or_a_fragment_is_truncated(corpus: Corpus, name: str) -> None:
+    data = corpus[name].read_bytes()
+    top = list(boxes(ffprobe.source(data), 0, len(data)))
+    film = next(box for box in top if box.kind == b"moov")
+    cut = [box for box in top if box.kind in (b"mdat", b"moof") and box.position > film.position]
+    for box in cut:
+        for length in (box.start, (box.start + box.end) // 2, box.end - 1):
+            assert mp4.read_media(ffprobe.source(data[:length])).is_truncated, (box.kind, length)
+
+
+@pytest.mark.parametrize("inputs", [pictures(), sound(), [*pictures(), *sound()]])
+@pytest.mark.parametrize("offset", ["0", "0.5", "7"])
+def test_film_starts_when_its_pictures_do(tmp_path: Path, inputs: list[str], offset: str) -> None:
+    path = make(tmp_path / "late.mp4", *inputs, *X264, *AAC, "-output_ts_offset", offset)
+    stream = ffprobe.probe(path)["streams"][0]
+    assert read(path).start == pytest.approx(float(stream["start_time"]), abs=0.03)
+    assert read(path).start == pytest.approx(float(offset), abs=0.03)

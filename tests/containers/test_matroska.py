@@ -226,7 +226,8 @@ def test_a_segment_goes_to_the_end_of_the_file_where_it_does_not_tell(size: byte
 @pytest.mark.parametrize(
     ("scale", "duration", "expected"),
     [
-        (None, 1500.0, 1.5), (1_000_000, 1500.0, 1.5), (1_000, 1500.0, 0.0015), (0, 1500.0, 1.5),
+        (None, 1500.0, 1.5), (1_000_000, 1500.0, 1.5), (1_000, 1500.0, 0.0015), (1_000, 999.0, None),
+        (None, 1.0, 0.001), (0, 1500.0, 1.5),
         (10**9, 2.0, 2.0), (None, 0.0, None), (None, -1.0, None), (None, math.nan, None),
         (None, math.inf, None), (None, 1e300, None), (None, 5e-324, None), (2**64 - 1, 1e308, None),
     ],
@@ -368,6 +369,24 @@ def test_the_display_size_gives_the_aspect_ratio(about: list[bytes], expected: t
 
 
 @pytest.mark.parametrize(
+    ("mode", "display", "expected"),
+    [
+        *((mode, (32, 48), (64, 48)) for mode in (1, 8, 9, 11)),
+        *((mode, (64, 24), (64, 48)) for mode in (2, 3, 6, 7)),
+        *((mode, (64, 48), (64, 48)) for mode in (0, 4, 5, 10, 12, 13, 14, 15, 2**64 - 1)),
+        (1, (64, 48), (128, 48)),
+        (3, (64, 48), (32, 48)),
+    ],
+)
+def test_the_display_size_of_two_eyes_is_that_of_one(
+    mode: int, display: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    shown = number(Id.DISPLAY_WIDTH, display[0]), number(Id.DISPLAY_HEIGHT, display[1])
+    (track,) = read(tracks(pictures(*shown, number(Id.STEREO_MODE, mode)))).video
+    assert (track.width, track.height) == expected
+
+
+@pytest.mark.parametrize(
     ("projection", "rotation"),
     [
         ([], 0),
@@ -490,6 +509,13 @@ def test_a_text_codec_has_a_name(codec_id: str, name: str) -> None:
     assert read(tracks(entry(SUBTITLE, codec_id))).text[0].name == name
 
 
+def stripping(size: int) -> bytes:
+    """A ContentEncoding that has taken so many bytes off each block."""
+    settings = element(Id.CONTENT_COMP_SETTINGS, b"x" * size)
+    compression = element(Id.CONTENT_COMPRESSION, number(Id.CONTENT_COMP_ALGO, 3), settings)
+    return element(Id.CONTENT_ENCODING, compression)
+
+
 def encoding(*content: bytes) -> bytes:
     return element(Id.CONTENT_ENCODINGS, element(Id.CONTENT_ENCODING, *content))
 
@@ -551,6 +577,19 @@ def test_what_was_stripped_off_every_frame_is_put_back() -> None:
     assert read(info(), *children).video[0].codec == "vp09.00.10.08"
 
 
+@pytest.mark.parametrize(
+    ("lengths", "codec"), [((1, 1, 1), "vp09.00.10.08"), ((3, 0, 10**5), "vp09.00.10.08"), ((1,) * 9, None)]
+)
+def test_of_what_was_stripped_off_the_first_bytes_count(lengths: tuple[int, ...], codec: str | None) -> None:
+    off, encodings = bytes.fromhex("824983420000") + bytes(10**6), []
+    for length in lengths:
+        settings, off = element(Id.CONTENT_COMP_SETTINGS, off[:length]), off[length:]
+        compression = element(Id.CONTENT_COMPRESSION, number(Id.CONTENT_COMP_ALGO, 3), settings)
+        encodings.append(element(Id.CONTENT_ENCODING, compression))
+    track = pictures(codec_id="V_VP9", about=(element(Id.CONTENT_ENCODINGS, *encodings),))
+    assert read(info(), tracks(track), cluster(0, simple_block(1, 0, off[:9]))).video[0].codec == codec
+
+
 def test_a_vp9_frame_in_a_lace_is_not_taken_for_one() -> None:
     blocks = simple_block(1, 0, bytes.fromhex("824983420000"), 0x86)
     assert read(info(), tracks(pictures(codec_id="V_VP9")), cluster(0, blocks)).video[0].codec is None
@@ -581,6 +620,7 @@ def tags(uid: int, **notes: str) -> bytes:
         ([number(Id.DEFAULT_DURATION, 33_366_667)], {}, (), 29.97),
         ([], {"NUMBER_OF_FRAMES": "90", "DURATION": "00:00:03.000000000"}, (), 30.0),
         ([], {"NUMBER_OF_FRAMES": "90", "DURATION": "00:00:00"}, (), None),
+        ([], {"NUMBER_OF_FRAMES": "1", "DURATION": "00:00:00.000000001"}, (), None),
         ([], {"NUMBER_OF_FRAMES": "many", "DURATION": "01:00:00"}, (), None),
         ([], {"NUMBER_OF_FRAMES": "٣", "DURATION": "1:2"}, (), None),
         ([], {}, (0, 100, 200, 300, 400), 10.0),
@@ -589,6 +629,8 @@ def tags(uid: int, **notes: str) -> bytes:
         ([], {}, (0, 0, 0, 0, 0, 0), None),
         ([], {}, (), None),
         ([number(Id.DEFAULT_DURATION, 1)], {}, (), None),
+        ([number(Id.DEFAULT_DURATION, 100_000)], {}, (), 10_000),
+        ([number(Id.DEFAULT_DURATION, 99_999)], {}, (), None),
         ([number(Id.DEFAULT_DURATION, 2**64 - 1)], {}, (), None),
     ],
 )
@@ -611,6 +653,27 @@ def test_tags_tell_how_long_a_track_is() -> None:
     assert media.video[0].duration == 3723.5
 
 
+@pytest.mark.parametrize(
+    ("blocks", "start"),
+    [
+        ([], 0.0),
+        ([simple_block(1, 0)], 100.0),
+        ([simple_block(1, 50), simple_block(1, 0)], 100.05),
+        ([simple_block(2, 0), simple_block(3, 70), simple_block(1, 90)], 100.07),  # text comes first
+        ([simple_block(2, 0)], 0.0),
+        ([element(Id.BLOCK_GROUP, element(Id.BLOCK, block(1, 20)))], 100.02),
+    ],
+)
+def test_a_film_starts_with_its_first_picture_or_sound(blocks: list[bytes], start: float) -> None:
+    all_ = pictures(), entry(SUBTITLE, "S_TEXT/UTF8", number_=2), entry(AUDIO, "A_OPUS", number_=3)
+    assert read(info(120_000.0), tracks(*all_), cluster(100_000, *blocks)).start == pytest.approx(start)
+
+
+@pytest.mark.parametrize(("timestamp", "relative"), [(0, -5), (2**64 - 1, 0), (1000, 0)])
+def test_a_film_starts_at_zero_where_its_first_block_cannot_be(timestamp: int, relative: int) -> None:
+    assert read(info(), tracks(pictures()), cluster(timestamp, simple_block(1, relative))).start == 0.0
+
+
 def group(*arguments: Any) -> bytes:
     return element(Id.BLOCK_GROUP, element(Id.BLOCK, block(*arguments)), number(0x9B, 40))
 
@@ -622,7 +685,38 @@ def test_a_live_recording_ends_at_its_last_block(size: bytes | None, last: tuple
     clusters.append(cluster(4000, simple_block(1, 10), *last, size=size))
     track = tracks(pictures(about=(number(Id.DEFAULT_DURATION, 40_000_000),)))
     data = document(info(None), track, *clusters, size=UNKNOWN)
-    assert matroska.read_media(source(data)).duration == pytest.approx(4.090 - 2)
+    media = matroska.read_media(source(data))
+    assert (media.start, media.duration) == pytest.approx((2.0, 4.090))
+
+
+BEGIN = info(), tracks(pictures())
+LAST = cluster(2000, simple_block(1, 0), simple_block(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("data", "is_truncated"),
+    [
+        (document(*BEGIN, LAST), False),
+        (document(*BEGIN, LAST)[:-1], True),
+        (document(*BEGIN, LAST)[: -len(LAST)], True),
+        (document(*BEGIN, LAST) + b"a few words at the end", False),
+        (document(*BEGIN, LAST, size=UNKNOWN), False),
+        (document(*BEGIN, LAST, size=UNKNOWN)[:-1], True),
+        (document(*BEGIN, LAST, LAST, size=b"\xff")[:-15], False),  # not one block of it
+        (document(*BEGIN, LAST, LAST, size=b"\xff")[:-5], True),
+        (document(*BEGIN, LAST, LAST[:2], size=UNKNOWN), False),
+        (document(*BEGIN, cluster(0, simple_block(1, 0), size=UNKNOWN), size=UNKNOWN), False),
+        (document(*BEGIN, cluster(0, simple_block(1, 0), size=UNKNOWN), size=UNKNOWN)[:-1], False),
+        (document(*BEGIN, LAST, b"a few words at the end", size=UNKNOWN), False),
+        (document(*BEGIN, LAST, bytes(100), size=UNKNOWN), False),
+        (document(*BEGIN, size=UNKNOWN), False),
+        (document(*BEGIN, size=HUGE), True),
+    ],
+)
+def test_a_file_is_truncated_where_its_segment_or_last_cluster_reaches_behind_it(
+    data: bytes, is_truncated: bool
+) -> None:
+    assert matroska.read_media(source(data)).is_truncated is is_truncated
 
 
 def test_of_a_recording_that_was_cut_the_last_whole_block_counts() -> None:
@@ -726,6 +820,10 @@ HOSTILE = {
     "a record of 1 MB": document(
         info(),
         tracks(pictures(codec_id="V_MPEGH/ISO/HEVC", about=(element(Id.CODEC_PRIVATE, bytes(10**6)),))),
+    ),
+    "thousands of encodings": document(
+        info(),
+        tracks(pictures(about=(element(Id.CONTENT_ENCODINGS, stripping(980_000), stripping(1) * 2900),))),
     ),
     "tags of tiny elements": document(info(), tracks(pictures()), element(Id.TAGS, b"\x73\x73\x80" * 80_000)),
     "seeks": document(element(Id.SEEK_HEAD, b"\x4d\xbb\x80" * 80_000), info(), tracks(pictures())),

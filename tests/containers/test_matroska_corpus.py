@@ -120,6 +120,11 @@ def test_names_the_codecs(corpus: Corpus, name: str, expected: list[str | None])
     assert names(read(corpus.data(name))) == expected
 
 
+@pytest.mark.parametrize("name", [name for name, _, _ in CORPUS])
+def test_a_whole_file_is_not_truncated(corpus: Corpus, name: str) -> None:
+    assert not read(corpus.data(name)).is_truncated
+
+
 @pytest.mark.parametrize("name", ["h264-aac.mkv", "clusters.mkv", "index-first.mkv", "index-reserved.mkv"])
 def test_keyframes_are_where_ffprobe_finds_them(corpus: Corpus, name: str) -> None:
     path = corpus.path(name)
@@ -264,6 +269,7 @@ def test_a_recording_without_duration_ends_at_its_last_block(
     media, probed = read(data), ffprobe.probe(path)
     assert "duration" not in probed["format"]
     assert media.duration == pytest.approx(2, abs=0.04)
+    assert not media.is_truncated
     ffprobe.assert_agrees(replace(media, duration=None), probed)
     assert matroska.read_keyframes(ffprobe.source(data)) == ()
 
@@ -282,6 +288,33 @@ def test_a_file_that_begins_late_lasts_to_its_end(corpus: Corpus) -> None:
     path = corpus.path("late.mkv")
     media, probed = read(path.read_bytes()), ffprobe.probe(path)
     assert media.duration == pytest.approx(float(probed["format"]["duration"]), abs=0.05)
+    assert media.start == pytest.approx(float(probed["format"]["start_time"]), abs=0.05)
+    assert media.start == pytest.approx(3, abs=0.05)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_starts_when_ffprobe_says(corpus: Corpus, name: str) -> None:
+    path = corpus.path(name)
+    start = float(ffprobe.probe(path)["format"].get("start_time", 0))
+    assert read(path.read_bytes()).start == pytest.approx(max(0, start), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "mode", ["mono", "left_right", "right_left", "top_bottom", "row_interleaved_lr", "col_interleaved_rl"]
+)
+def test_pictures_of_both_eyes_have_the_size_of_both(tmp_path: Path, mode: str) -> None:
+    stereo = ["-metadata:s:v:0", f"stereo_mode={mode}"]
+    path = ffprobe.make(tmp_path / "stereo.mkv", *pictures(seconds=0.2), *X264, *stereo)
+    ffprobe.assert_agrees(read(path.read_bytes()), ffprobe.probe(path))
+
+
+def test_pictures_of_both_eyes_without_a_display_size_are_as_wide_as_ffprobe_says(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    path = tmp_path / "stereo.mkv"
+    path.write_bytes(grown(corpus.data("h264-aac.mkv"), b"\xba\x81\x30", b"\xba\x81\x30\x53\xb8\x81\x01"))
+    (track,) = read(path.read_bytes()).video
+    assert (track.width, track.height) == ffprobe.displayed(ffprobe.probe(path)["streams"][0])
 
 
 # Cut files
@@ -320,6 +353,7 @@ def test_a_file_cut_anywhere_tells_what_is_left_or_is_refused(corpus: Corpus, na
         else:
             assert names(media) == names(whole) or media.video[0].name == "vp9"
             assert media.duration == whole.duration
+            assert media.is_truncated
         try:
             matroska.read_keyframes(ffprobe.source(data[:place]))
         except MediaUnreadable:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.containers import fragments, mp4
-from streamer.containers.media import MOST_TRACKS, AudioTrack, Media, Source, TextTrack, VideoTrack
+from streamer.containers.media import (
+    MOST_TRACKS,
+    AudioTrack,
+    Media,
+    Source,
+    TextTrack,
+    VideoTrack,
+    bit_rate,
+)
 from streamer.errors import MediaUnreadable
 from tests.containers.bounds import assert_bounded
 from tests.containers.ffprobe import source
@@ -204,10 +212,30 @@ def test_plain_film_is_told() -> None:
         (film(track(), header=wide_movie_header(1000, 2**64 - 1)), 2.0),
         (film(track(), header=wide_movie_header(1, 2**64 - 2)), 2000.0),
         (film(header=movie_header(duration=0)), None),
+        (film(track(), header=movie_header(1000, 1)), 0.001),
+        (film(track(), header=movie_header(2**32 - 1, 1)), 2.0),
+        (film(track(media=media_header(2**32 - 1, 1)), header=movie_header(2**32 - 1, 1)), None),
+        (film(track(media=media_header(1000, 1)), header=movie_header(duration=0)), 2.0),
+        (film(track(header=track_header(1)), header=movie_header(2**32 - 1, 1)), 2.0),
     ],
 )
 def test_duration_is_that_of_the_film_or_of_its_longest_track(data: bytes, duration: float | None) -> None:
     assert read(data).duration == duration
+
+
+@pytest.mark.parametrize(
+    ("size", "duration", "rate"),
+    [(1000, 2.0, 4000), (1, 3.0, 3), (1000, None, None), (2**39, 0.001, 2**42 * 1000), (2**50, 0.001, None)],
+)
+def test_bit_rate_is_one_that_can_be(size: int, duration: float | None, rate: int | None) -> None:
+    assert bit_rate(size, duration) == rate
+
+
+def test_track_that_would_last_for_a_moment_tells_no_duration() -> None:
+    short = track(media=media_header(2**32 - 1, 1), header=track_header(duration=0))
+    media = read(film(short, header=movie_header(duration=0)))
+    assert (media.duration, media.bit_rate, media.video[0].duration) == (None, None, None)
+    assert media.video[0].frame_rate is None
 
 
 def test_wide_headers_say_the_same() -> None:
@@ -444,6 +472,40 @@ def test_data_of_other_files_is_told(references: bytes, is_external: bool) -> No
 
 
 @pytest.mark.parametrize(
+    ("kind", "is_told"),
+    [(b"vide", True), (b"soun", True), (b"sbtl", True), (b"tmcd", False), (b"meta", False), (b"hint", False)],
+)
+def test_data_of_other_files_matter_to_what_is_shown(kind: bytes, is_told: bool) -> None:
+    other = track(box(b"tx3g", bytes(12)), kind=kind, references=full(b"url ", b"file:///a\0"))
+    assert read(film(track(), other)).has_external_data is is_told
+
+
+def edit_list(*edits: int) -> bytes:
+    """Of length and beginning of each edit."""
+    rows = b"".join(words(*edits[at : at + 2], 1 << 16) for at in range(0, len(edits), 2))
+    return box(b"edts", full(b"elst", words(len(edits) // 2), rows))
+
+
+@pytest.mark.parametrize(
+    ("tracks", "start"),
+    [
+        ([track()], 0.0),
+        ([track(None, edit_list(2000, 0))], 0.0),
+        ([track(None, edit_list(2000, 5))], 0.0),
+        ([track(None, edit_list(500, -1, 2000, 0))], 0.5),
+        ([track(None, edit_list(500, -1, 250, -1, 2000, 5))], 0.75),
+        ([track(None, edit_list(5000, -1, 2000, 0))], 0.0),  # when all is over
+        ([track(None, edit_list(2**32 - 1, -1, 2000, 0), kind=b"tmcd")], 0.0),
+        ([track(audible(b"mp4a"), edit_list(700, -1, 2000, 0), kind=b"soun")], 0.7),
+        ([track(audible(b"mp4a"), edit_list(700, -1, 2000, 0), kind=b"soun"), track()], 0.0),
+        ([track(None, edit_list(500, -1), header=full(b"tkhd", bytes(80))), track()], 0.0),
+    ],
+)
+def test_film_starts_behind_the_empty_edits_of_its_pictures(tracks: list[bytes], start: float) -> None:
+    assert read(film(*tracks)).start == start
+
+
+@pytest.mark.parametrize(
     ("edits", "times"),
     [
         ((), (0.0, 1.0)),
@@ -456,10 +518,8 @@ def test_data_of_other_files_is_told(references: bytes, is_external: bool) -> No
     ],
 )
 def test_keyframes_are_on_the_timeline_of_the_edits(edits: tuple[int, ...], times: tuple[float, ...]) -> None:
-    rows = b"".join(words(*edits[at : at + 2], 1 << 16) for at in range(0, len(edits), 2))
-    list_ = box(b"edts", full(b"elst", words(len(edits) // 2), rows))
     sync = full(b"stts", words(1, 50, 1)) + full(b"stss", words(2, 1, 26))
-    assert mp4.read_keyframes(source(film(track(None, list_, in_tables=sync)))) == times
+    assert mp4.read_keyframes(source(film(track(None, edit_list(*edits), in_tables=sync)))) == times
 
 
 @pytest.mark.parametrize(
@@ -544,6 +604,23 @@ def test_keyframes_of_fragments_are_the_sync_samples(runs: list[bytes], times: t
     assert mp4.read_keyframes(source(data)) == times
 
 
+@pytest.mark.parametrize(("fragments_", "samples"), [(1, 10**6), (10, 5000), (96, 250), (500, 100)])
+def test_keyframes_of_fragments_are_thinned_evenly(fragments_: int, samples: int) -> None:
+    parts = b"".join(fragment(run(samples), start=samples * at) for at in range(fragments_))
+    times = mp4.read_keyframes(source(film(track(samples=0), EXTENDS, after=parts)))
+    assert fragments.MOST_KEYFRAMES / 3 < len(times) <= fragments.MOST_KEYFRAMES
+    assert times[0] == 0.0
+    assert max(after - before for before, after in pairwise(times)) < 0.01 * samples * fragments_ / 25 + 1
+    assert times[-1] > 0.95 * samples * fragments_ / 25
+
+
+def test_sound_of_many_samples_does_not_keep_keyframes_from_being_told() -> None:
+    tones = full(b"tfhd", words(2, 1), flags=0x8) + run(2**20) + run(2**14, *[9] * 2**14, flags=0x200)
+    part = fragment(run(25)) + box(b"moof", box(b"traf", tones))
+    times = mp4.read_keyframes(source(film(track(samples=0), EXTENDS, after=part * 40)))
+    assert len(times) == 25
+
+
 def test_film_of_fifty_gigabytes_costs_some_kilobytes() -> None:
     samples = 2**20
     offsets = full(b"stts", bytes(4 + 8 * samples)) + full(b"stco", bytes(4 + 4 * samples))
@@ -560,6 +637,76 @@ def test_film_of_fifty_gigabytes_costs_some_kilobytes() -> None:
     assert (media.duration, media.faststart) == (2.0, False)
     assert sum(asked) < 4096
     assert len(asked) < 64
+
+
+def cut(kind: bytes, missing: int = 1) -> bytes:
+    """A box of ten bytes of content, so many of which are behind the end of the file."""
+    return box(kind, bytes(10))[:-missing]
+
+
+@pytest.mark.parametrize(
+    ("after", "is_truncated"),
+    [
+        (b"", False),
+        (box(b"mdat", bytes(10)), False),
+        (cut(b"mdat"), True),
+        (cut(b"mdat", missing=10), True),
+        (box(b"free") + box(b"mdat") + cut(b"mdat"), True),
+        (words(0) + b"mdat" + bytes(10), False),
+        (words(1) + b"mdat" + (26).to_bytes(8) + bytes(10), False),
+        (words(1) + b"mdat" + (27).to_bytes(8) + bytes(10), True),
+        (words(1) + b"mdat" + (2**64 - 1).to_bytes(8) + bytes(10), True),
+        (box(b"mdat", bytes(10)) + cut(b"free"), False),
+        (box(b"mdat", bytes(10)) + cut(b"moof"), True),
+        (box(b"mdat", bytes(10)) + bytes(50), False),
+        (box(b"mdat", bytes(10)) + b"\xff" * 50, False),
+        (box(b"mdat", bytes(10)) + b"a few words at the end", False),
+        (box(b"mdat", bytes(10)) + b"\0\0\0", False),
+        (box(b"free") * 5000 + cut(b"mdat"), False),  # nobody walks as far
+    ],
+)
+def test_film_whose_media_data_reach_behind_the_file_is_truncated(after: bytes, is_truncated: bool) -> None:
+    assert read(film(track(), after=after)).is_truncated is is_truncated
+
+
+def test_what_is_before_the_film_is_all_there() -> None:
+    media_data = box(b"mdat", bytes(1000))
+    assert not read(film(track(), before=media_data)).is_truncated
+    assert read(film(track(), before=media_data, after=cut(b"mdat"))).is_truncated
+
+
+PART = fragment(run(1)) + box(b"mdat", bytes(10))
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40, 1000])
+@pytest.mark.parametrize(
+    ("last", "is_truncated"),
+    [
+        (PART, False),
+        (PART[:-1], True),
+        (PART[:-10], True),
+        (fragment(run(1))[:-1], True),
+        (PART + cut(b"free"), False),
+        (fragment(run(1)) + words(0) + b"mdat" + bytes(10), False),
+        (PART + random_access(words(1, 2, 0x01010100)[:11]), False),
+    ],
+)
+def test_film_in_fragments_is_truncated_where_the_last_one_is(
+    count: int, last: bytes, is_truncated: bool
+) -> None:
+    assert read(film(track(), EXTENDS, after=PART * (count - 1) + last)).is_truncated is is_truncated
+
+
+@pytest.mark.parametrize(("missing", "is_truncated"), [(0, False), (1, True), (500, True)])
+def test_index_of_segments_tells_how_far_the_file_should_reach(missing: int, is_truncated: bool) -> None:
+    count = 2000  # more than are walked by
+    index = full(b"sidx", words(1, 1, 0, 0, count), words(len(PART), 1, 1 << 31) * count)
+    data = film(track(), EXTENDS, after=index + PART * count)
+    assert read(data[: len(data) - missing]).is_truncated is is_truncated
+
+
+def test_film_in_more_fragments_than_can_be_walked_by_is_not_called_truncated() -> None:
+    assert not read(film(track(), EXTENDS, after=PART * 2000 + PART[:-1])).is_truncated
 
 
 @pytest.mark.parametrize(
@@ -631,6 +778,11 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "samples of a run without end": lambda: film(
         track(), EXTENDS, after=fragment(run(2**32 - 1), defaults=2**32 - 1)
     ),
+    "runs without rows": lambda: film(track(), EXTENDS, after=crowded(run(2**32 - 1)) * 8),
+    "runs of keyframes": lambda: film(
+        track(), EXTENDS, after=crowded(run(1000, first=words(0), flags=4)) * 96
+    ),
+    "a run without rows": lambda: film(track(), EXTENDS, after=fragment(run(2**32 - 1)) * 1000),
     "rows of runs": lambda: film(
         track(), EXTENDS, after=fragment(run(2**15, *[1, 2] * 2**15, flags=0x500)) * 32
     ),
@@ -645,6 +797,11 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     ),
     "deep boxes": lambda: film(nested(10_000)),
 }
+
+
+def crowded(runs: bytes) -> bytes:
+    """A fragment that has as many runs as are looked at."""
+    return box(b"moof", *[box(b"traf", full(b"tfhd", words(1)), runs * 15)] * 8)
 
 
 def nested(depth: int) -> bytes:

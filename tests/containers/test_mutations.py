@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.containers import reading
-from tests.containers import ffprobe
+from tests.containers import ffprobe, test_mp4
 from tests.containers.bounds import assert_bounded
 from tests.containers.ffprobe import make, pictures, sound
 
@@ -90,7 +90,9 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
     folder = tmp_path_factory.mktemp("seeds")
     lines = folder / "lines.srt"
     lines.write_text("1\n00:00:00,000 --> 00:00:00,200\nHello\n\n", encoding="utf-8")
-    return {kind: [seed(folder, lines, arguments) for arguments in files] for kind, files in SEEDS.items()}
+    made = {kind: [seed(folder, lines, arguments) for arguments in files] for kind, files in SEEDS.items()}
+    made["video/mp4"].append(test_mp4.HOSTILE["runs without rows"]())
+    return made
 
 
 def seed(folder: Path, lines: Path, arguments: list[str]) -> bytes:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
-from streamer.containers import signatures
+from streamer.containers import matroska, signatures
 from streamer.containers.media import Media
 from streamer.ffmpeg import tools as ffmpeg_tools
 from streamer.ffmpeg.probe import probe
@@ -14,6 +16,8 @@ from streamer.ffmpeg.tools import Tools
 from streamer.ffmpeg.work import Work
 from tests.containers import ffprobe
 from tests.live.harness import require
+
+FOLDER = Path(tempfile.gettempdir())
 
 Colour = tuple[int, ...]
 
@@ -26,6 +30,17 @@ QUADRANTS = (
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 AAC = ("-c:a", "aac", "-b:a", "32k")
 
+# a bar that is elsewhere in the other field, which shows as a comb
+COMBS = (
+    "color=black:s=160x120:r=50:d=2[black];color=white:s=40x120:r=50:d=2[bar];"
+    "[black][bar]overlay=x='mod(n*8,120)',interlace"
+)
+INTERLACED = ("-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ilme+ildct")
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8")
+OPUS = ("-c:a", "libopus")
+
+TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+
 _MATRIX = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 _UNITY = 0x10000
 
@@ -34,7 +49,7 @@ _UNITY = 0x10000
 def tools() -> Tools:
     """The ffmpeg on PATH."""
     ffprobe.require_ffmpeg()
-    found = ffmpeg_tools.find_tools(str(ffprobe.FFMPEG))
+    found = ffmpeg_tools.find_tools(str(ffprobe.FFMPEG), FOLDER)
     assert found is not None
     return found
 
@@ -46,7 +61,7 @@ def packaged_tools() -> Tools:
         import imageio_ffmpeg
     except ImportError:
         require(False, "needs imageio-ffmpeg, of the extra media")
-    found = ffmpeg_tools.find_tools(imageio_ffmpeg.get_ffmpeg_exe())
+    found = ffmpeg_tools.find_tools(imageio_ffmpeg.get_ffmpeg_exe(), FOLDER)
     assert found is not None
     return found
 
@@ -59,6 +74,25 @@ def mute_tools(folder: Path, does: str = "") -> Tools:
     return dataclasses.replace(tools(), ffmpeg=str(program))
 
 
+def noting_tools(folder: Path) -> Tools:
+    """The ffmpeg on PATH, which leaves its arguments in the folder that it works in: see ``noted``."""
+    program = folder / "noting-ffmpeg"
+    program.write_text(
+        "#!/usr/bin/env python3\n"
+        "import json, os, sys\n"
+        "with open(f'run-{os.getpid()}.json', 'w') as file:\n"
+        "    json.dump(sys.argv[1:], file)\n"
+        f"os.execv({tools().ffmpeg!r}, sys.argv)\n"
+    )
+    program.chmod(0o755)
+    return dataclasses.replace(tools(), ffmpeg=str(program))
+
+
+def noted(work: Work) -> list[list[str]]:
+    """The arguments of each run of ffmpeg."""
+    return [json.loads(path.read_bytes()) for path in work.folder.glob("run-*.json")]
+
+
 def film(path: Path, picture: str, *arguments: str, sound: str = "") -> Path:
     """Encode a graph of filters as a film, by default as H.264 without sound."""
     inputs = ["-f", "lavfi", "-i", picture]
@@ -67,11 +101,25 @@ def film(path: Path, picture: str, *arguments: str, sound: str = "") -> Path:
     return ffprobe.make(path, *inputs, *(arguments or H264))
 
 
+def hdr(path: Path, picture: str, dynamic_range: str, *codec: str) -> Path:
+    """Encode a graph of filters as a film that says that it is HDR, by default as HEVC."""
+    transfer = TRANSFERS[dynamic_range]
+    tags = ["-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc"]
+    parameters = f"log-level=error:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    hevc = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", parameters, "-tag:v", "hvc1")
+    return film(path, picture, *(codec or hevc), "-pix_fmt", "yuv420p10le", *tags)
+
+
 def media_of(path: Path, folder: Path) -> Media:
     """What ffprobe says is in it."""
     media = probe(tools(), path, _container(path), folder)
     assert media is not None
     return media
+
+
+def matroska_media(path: Path) -> Media:
+    """What our own reader says is in it."""
+    return matroska.read_media(ffprobe.source(path.read_bytes()))
 
 
 def work_on(path: Path, folder: Path, media: Media | None = None, with_tools: Tools | None = None) -> Work:
@@ -118,6 +166,17 @@ def colours(path: Path, at: float = 0) -> list[Colour]:
 
 def are_near(found: Colour, wanted: Colour, most: int = 12) -> bool:
     return all(abs(one - other) <= most for one, other in zip(found, wanted, strict=True))
+
+
+def combing(path: Path, at: float = 0) -> float:
+    """How much neighbouring lines differ more than lines of the same field do."""
+    width, height, pixels = rgb(path, at)
+    rows = [pixels[start : start + 3 * width : 3] for start in range(0, 3 * width * height, 3 * width)]
+    return sum(
+        abs(here - below) - abs(here - further)
+        for row, lower, lowest in zip(rows, rows[1:], rows[2:], strict=False)
+        for here, below, further in zip(row, lower, lowest, strict=True)
+    ) / (width * height)
 
 
 def brightness(path: Path) -> float:

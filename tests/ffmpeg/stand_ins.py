@@ -11,7 +11,7 @@ from pathlib import Path
 ANSWERS = """
 import os, signal, sys, time
 answers = {
-    "-version": "ffmpeg version 0-stand-in Copyright (c) nobody",
+    "-version": "ffmpeg version 7.0-stand-in Copyright (c) nobody",
     "-encoders": " ------\\n V..... libx264  H\\n A..... aac  A\\n V..... mjpeg  M\\n V..... png  P",
     "-filters": " ... scale  V->V  Scale\\n ... tile  V->V  Tile\\n ... null  V->V  Nothing",
 }
@@ -57,6 +57,18 @@ PROGRAMS = {
     "    os.write(progress, line[:12]); time.sleep(0.05); os.write(progress, line[12:]); time.sleep(0.05)",
     "reports_nonsense": "os.write(progress, b'out_time_us=' + b'9' * 10**6 + b'\\nout_time_us=\\n\\xff')\n"
     "os.write(progress, b'x' * 100000 + b'\\nout_time_us=2000000\\n')",
+    # socket(AF_INET, SOCK_STREAM, 0), which has the number 359 for programs of 32 bits
+    "calls_as_32_bits": """
+import ctypes, mmap
+code = bytes.fromhex('53 b867010000 bb02000000 b901000000 31d2 cd80 5b c3')
+memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+memory.write(code)
+call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
+print('descriptor', call())""",
+    "calls_as_x32": """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(0x40000000 + 41, 2, 1, 0), ctypes.get_errno())""",
     "looks_around": """
 import json, resource
 def is_open(descriptor):
@@ -65,6 +77,13 @@ def is_open(descriptor):
 def outcome(attempt):
     try: return str(attempt() and 'done')
     except OSError as error: return type(error).__name__
+def outcome_of_child(attempt):
+    child = os.fork()
+    if not child:
+        try: attempt()
+        except OSError as error: os._exit(error.errno)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 import ctypes, socket
 print(json.dumps({
     'arguments': sys.argv[1:],
@@ -80,6 +99,11 @@ print(json.dumps({
                for name in ('AS', 'CORE', 'CPU', 'FSIZE', 'NOFILE')},
     'blocked': len(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     'socket': outcome(lambda: socket.socket()),
+    'signal_to_parent': outcome(lambda: os.kill(os.getppid(), 0) or True),
+    'signal_to_itself': outcome(lambda: os.kill(os.getpid(), 0) or True),
+    'session_of_its_own': outcome_of_child(os.setsid),
+    'group_of_its_own': outcome_of_child(lambda: os.setpgid(0, 0)),
+    'limits_of_parent': outcome(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)),
     'files': {path: outcome(lambda: open(path)) for path in sys.argv[1:]},
     'write_outside': outcome(lambda: open('../outside', 'w')),
     'write_inside': outcome(lambda: open('inside', 'w')),

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import http.server
 import itertools
 import json
@@ -368,9 +369,14 @@ def test_its_limits_are_set_for_good(surroundings: dict[str, Any]) -> None:
     assert surroundings["limits"] == {name: [value, value] for name, value in wanted.items()}
 
 
+def landlock_version() -> int:
+    """That of the kernel, as landlock_create_ruleset(2) tells it: negative where there is none."""
+    return int(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1))
+
+
 def kernel_hides_files() -> bool:
-    """Whether the kernel has Landlock, and it is on: landlock_create_ruleset(2) tells its version."""
-    return sys.platform == "linux" and bool(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0)
+    """Whether the kernel has Landlock, and it is on."""
+    return sys.platform == "linux" and landlock_version() > 0
 
 
 def test_it_sees_its_inputs_and_no_other_file(tmp_path: Path, surroundings: dict[str, Any]) -> None:
@@ -389,6 +395,50 @@ def test_it_sees_its_inputs_and_no_other_file(tmp_path: Path, surroundings: dict
 def test_it_can_make_no_socket(surroundings: dict[str, Any]) -> None:
     require(sys.platform == "linux" and os.uname().machine in {"x86_64", "aarch64"}, "needs seccomp")
     assert surroundings["socket"] == "PermissionError"
+
+
+needs_x86_64 = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64",
+    reason="is about other tables of system calls, which x86_64 has: run this test there",
+)
+
+
+@needs_x86_64
+def test_it_ends_when_it_makes_system_calls_of_32_bits(run: Runner) -> None:
+    assert "ended by a signal" in run.fails("ffmpeg_failed", "calls_as_32_bits")
+
+
+@needs_x86_64
+def test_it_can_make_no_system_calls_of_x32(run: Runner) -> None:
+    assert run("calls_as_x32", keep_output=20) == f"-1 {errno.EACCES}\n".encode()
+
+
+def test_no_child_of_it_leaves_its_group(surroundings: dict[str, Any]) -> None:
+    require(sys.platform == "linux" and os.uname().machine in {"x86_64", "aarch64"}, "needs seccomp")
+    assert surroundings["session_of_its_own"] == errno.EACCES
+    assert surroundings["group_of_its_own"] == errno.EACCES
+
+
+def test_it_can_neither_signal_others_nor_limit_them(surroundings: dict[str, Any]) -> None:
+    require(sys.platform == "linux" and os.uname().machine in {"x86_64", "aarch64"}, "needs seccomp")
+    assert surroundings["limits_of_parent"] == "PermissionError"
+    assert surroundings["signal_to_itself"] == "done"
+    if landlock_version() >= 6:
+        assert surroundings["signal_to_parent"] == "PermissionError"
+
+
+@needs_proc
+def test_kernel_ends_it_first_when_memory_runs_out(run: Runner) -> None:
+    scores = []
+
+    def look() -> bool:
+        if (run.folder / "pid").exists():
+            scores.append(Path(f"/proc/{run.told('pid')}/oom_score_adj").read_text())
+        return bool(scores)
+
+    with pytest.raises(Stopped):
+        run("sleeps", should_stop=look)
+    assert scores == ["1000\n"]
 
 
 @needs_proc

@@ -1,6 +1,7 @@
 """Posters and storyboards, made by ffmpeg and looked at."""
 
 import dataclasses
+import os
 import re
 import zlib
 from itertools import pairwise
@@ -10,6 +11,7 @@ import pytest
 
 from streamer.containers.media import Media
 from streamer.errors import FfmpegFailed, Stopped
+from streamer.ffmpeg import pictures
 from streamer.ffmpeg.pictures import (
     Cue,
     Picture,
@@ -21,6 +23,7 @@ from streamer.ffmpeg.pictures import (
     storyboard_vtt,
 )
 from streamer.ffmpeg.tools import Tools
+from streamer.ffmpeg.work import limits
 from tests.containers import ffprobe
 from tests.ffmpeg import clips
 
@@ -93,18 +96,70 @@ def test_colours_are_those_of_the_film(tmp_path: Path, matrix: str, height: int,
     assert clips.are_near(clips.colours(posters[-1].path)[0], GREEN)
 
 
-@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
-def test_poster_of_hdr_is_tone_mapped(tmp_path: Path, transfer: str) -> None:
-    each_tools = clips.packaged_tools() if transfer == "smpte2084" else clips.tools()
-    tags = ["-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc"]
-    parameters = f"log-level=error:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
-    hevc = ["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params", parameters]
-    clip = clips.film(tmp_path / "clip.mp4", "testsrc2=s=160x120:r=5:d=1", *hevc, *tags, "-tag:v", "hvc1")
+@pytest.mark.parametrize("dynamic_range", ["pq", "hlg"])
+def test_poster_of_hdr_is_tone_mapped(tmp_path: Path, dynamic_range: str) -> None:
+    each_tools = clips.packaged_tools() if dynamic_range == "pq" else clips.tools()
+    clip = clips.hdr(tmp_path / "clip.mp4", "testsrc2=s=322x182:r=5:d=1", dynamic_range)
     plain = dataclasses.replace(each_tools, filters=each_tools.filters - {"zscale"})
     mapped, at = make_posters(clips.work_on(clip, tmp_path, with_tools=each_tools))
     unmapped, _ = make_posters(clips.work_on(clip, tmp_path, with_tools=plain), at)
-    assert clips.rgb(mapped[-1].path)[:2] == (160, 120)
+    for posters in (mapped, unmapped):
+        assert [clips.rgb(poster.path)[:2] for poster in posters] == [(160, 90), (320, 181), (322, 182)]
     assert abs(clips.brightness(mapped[-1].path) - clips.brightness(unmapped[-1].path)) > 5
+
+
+@pytest.mark.parametrize(
+    ("size", "degrees", "dynamic_range", "heights"),
+    [
+        ("960x540", 90, "hlg", [284, 569, 960]),
+        ("642x362", 0, "pq", [90, 180, 361, 362]),
+        ("642x362", 270, "hlg", [284, 568, 642]),
+        ("960x402", 0, "pq", [67, 134, 268, 402]),
+        ("106x62", 180, "pq", [62]),
+    ],
+)
+def test_pictures_of_hdr_may_have_odd_sides(
+    tmp_path: Path, each_tools: Tools, size: str, degrees: int, dynamic_range: str, heights: list[int]
+) -> None:
+    graph = clips.QUADRANTS.replace("d=2", "d=0.3") + f",scale={size.replace('x', ':')},setsar=1"
+    clip = clips.hdr(tmp_path / "clip.mp4", graph, dynamic_range)
+    if degrees:
+        clips.turn(clip, degrees)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    assert work.media.video[0].dynamic_range == dynamic_range
+    posters, _ = make_posters(work)
+    assert [clips.rgb(poster.path)[1] for poster in posters] == heights
+    [*smaller, largest] = [clips.colours(poster.path) for poster in posters]
+    assert all(all(map(clips.are_near, found, largest)) for found in smaller)
+    storyboard = make_storyboard(work)
+    assert clips.rgb(storyboard.picture.path)[:2] == (storyboard.picture.width, storyboard.picture.height)
+    assert all(map(clips.are_near, clips.colours(storyboard.picture.path), largest))
+
+
+def test_pictures_of_hdr_whose_own_sides_are_odd(tmp_path: Path, each_tools: Tools) -> None:
+    clip = clips.hdr(tmp_path / "clip.mkv", "testsrc=s=163x121:r=5:d=2", "hlg", *clips.VP9, "-profile:v", "2")
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    posters, _ = make_posters(work)
+    assert [clips.rgb(poster.path)[:2] for poster in posters] == [(160, 119), (163, 121)]
+    assert clips.rgb(make_storyboard(work).picture.path)[:2] == (320, 119)
+
+
+def test_pictures_of_interlaced_films_have_no_combs(tmp_path: Path, each_tools: Tools) -> None:
+    clip = clips.film(tmp_path / "clip.ts", clips.COMBS, *clips.INTERLACED)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    assert work.media.video[0].is_interlaced
+    combed = clips.combing(clip)
+    posters, _ = make_posters(work)
+    assert clips.combing(posters[-1].path) < combed / 4
+    for keyframes in ((), (0.0, 1.0)):
+        assert clips.combing(make_storyboard(work, keyframes).picture.path) < combed / 4
+
+
+def test_interlaced_film_of_one_frame_has_a_poster(tmp_path: Path, each_tools: Tools) -> None:
+    clip = clips.film(tmp_path / "clip.ts", clips.COMBS, *clips.INTERLACED, "-frames:v", "1")
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    assert work.media.video[0].is_interlaced
+    assert make_posters(work)[0]
 
 
 def test_poster_of_a_film_that_begins_with_black_is_not_black(tmp_path: Path) -> None:
@@ -279,6 +334,98 @@ def test_tile_shows_its_part_of_the_film(
     width, _, pixels = clips.rgb(storyboard.picture.path)
     middles = [pixels[(60 * width + cue.x + 80) * 3 :][:3] for cue in storyboard.cues]
     assert all(map(clips.are_near, map(tuple, middles), [RED, RED, GREEN, GREEN, BLUE, BLUE]))
+
+
+def test_film_that_begins_late_has_pictures_of_all_its_parts(tmp_path: Path, each_tools: Tools) -> None:
+    graph = "color=red:s=160x120:r=10:d=6,drawbox=0:0:160:120:blue:fill:enable='gte(t,3)'"
+    clip = clips.film(tmp_path / "clip.mkv", graph, *clips.H264, "-g", "10", "-output_ts_offset", "100")
+    media = clips.matroska_media(clip)
+    assert media.start == pytest.approx(100, abs=0.2)
+    assert media.duration == pytest.approx(106, abs=0.2)
+    work = clips.work_on(clip, tmp_path, media, each_tools)
+    for keyframes in ((), tuple(range(100, 106))):
+        storyboard = make_storyboard(work, keyframes)
+        assert [round(cue.start) for cue in storyboard.cues] == list(range(len(storyboard.cues)))
+        assert storyboard.cues[-1].end == pytest.approx(6, abs=0.2)
+        width, _, pixels = clips.rgb(storyboard.picture.path)
+        middles = [tuple(pixels[(60 * width + cue.x + 80) * 3 :][:3]) for cue in storyboard.cues]
+        assert clips.are_near(middles[0], RED)
+        assert clips.are_near(middles[-1], BLUE)
+    assert make_posters(work)[1] < 6
+
+
+@pytest.mark.parametrize(("name", "options"), [("clip.mkv", ["-live", "1"]), ("clip.flv", [])])
+def test_film_without_an_index_is_not_read_again_for_every_picture(
+    tmp_path: Path, name: str, options: list[str]
+) -> None:
+    graph = "testsrc2=s=160x120:r=4:d=120,drawbox=0:0:160:120:black:fill:enable='lt(t,20)'"
+    clip = clips.film(tmp_path / name, graph, "-c:v", "flv1", "-g", "4", "-b:v", "500k", *options)
+    media = dataclasses.replace(clips.media_of(clip, tmp_path), duration=120.0)
+    work = clips.work_on(clip, tmp_path, media, clips.noting_tools(tmp_path))
+    posters, at = make_posters(work)
+    assert clips.brightness(posters[-1].path) > 50
+    assert 20 <= at <= 48
+    storyboard = make_storyboard(work)
+    assert clips.brightness(storyboard.picture.path) > 50
+    width, _, pixels = clips.rgb(storyboard.picture.path)
+    middles = [sum(pixels[((cue.y + 60) * width + cue.x + 80) * 3 :][:3]) for cue in storyboard.cues]
+    assert [middle > 30 for middle in middles] == [cue.end > 20.5 for cue in storyboard.cues]
+    # each of which reads it once: for frames to choose from, for the poster and for the storyboard
+    assert sum(arguments.count(f"file:{clip}") for arguments in clips.noted(work)) == 3
+
+
+def test_film_without_an_index_and_light_at_its_end_has_a_poster_of_its_end(tmp_path: Path) -> None:
+    graph = "testsrc2=s=64x48:r=4:d=80,drawbox=0:0:64:48:black:fill:enable='lt(t,70)'"
+    clip = clips.film(tmp_path / "clip.mkv", graph, *clips.H264, "-g", "8", "-live", "1")
+    posters, at = make_posters(clips.work_on(clip, tmp_path, clips.matroska_media(clip)))
+    assert clips.brightness(posters[-1].path) > 50
+    assert at > 70
+
+
+def test_every_decoder_filter_and_encoder_has_one_thread_on_a_machine_of_any_size(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mp4", "testsrc2=s=320x240:r=5:d=12", *clips.H264)
+    work = clips.work_on(clip, tmp_path, with_tools=clips.noting_tools(tmp_path))
+    make_posters(work)
+    make_storyboard(work)
+    make_storyboard(work, tuple(range(12)))
+    posters_of_image(work.tools, _image(tmp_path / "image.png", "500x250"), work.folder)
+    assert len(clips.noted(work)) >= 8
+    for arguments in clips.noted(work):
+        threads = [value for option, value in pairwise(arguments) if option == "-threads"]
+        assert threads == ["1"] * (arguments.count("-i") + arguments.count("-vf"))
+        assert ("-filter_threads", "1") in pairwise(arguments)
+
+
+def test_clip_that_takes_too_long_to_decode_is_shown_by_its_keyframes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "slow-ffmpeg"
+    program.write_text(
+        "#!/usr/bin/env python3\nimport os, sys\n"
+        "text = ' '.join(sys.argv)\n"
+        "while '-noaccurate_seek' not in text and 'tile=' not in text: pass\n"
+        f"os.execv({clips.tools().ffmpeg!r}, sys.argv)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(pictures, "_DECODE_CPU_SECONDS", 1)
+    monkeypatch.setattr(pictures, "_CPU_SECONDS_PER_SECOND", 0)
+    clip = clips.film(tmp_path / "clip.mp4", clips.QUADRANTS)
+    tools = dataclasses.replace(clips.tools(), ffmpeg=str(program))
+    work = clips.work_on(clip, tmp_path, with_tools=tools)
+    posters, _ = make_posters(work)
+    assert all(map(clips.are_near, clips.colours(posters[0].path), (RED, GREEN, BLUE, WHITE)))
+    assert len(make_storyboard(work).cues) == 2
+
+
+def test_pictures_of_a_film_may_be_too_large(tmp_path: Path) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", "color=gray:s=8200x8200:r=1:d=1", "-c:v", "mjpeg")
+    with pytest.raises(FfmpegFailed):
+        make_posters(clips.work_on(clip, tmp_path))
+
+
+def test_memory_is_that_of_the_machine_at_most() -> None:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert limits(1, 1, 10**12).memory_bytes <= max(2**30, machine // 2)
 
 
 def test_storyboard_of_a_film_of_unknown_length_is_not_made(tmp_path: Path) -> None:

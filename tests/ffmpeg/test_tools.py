@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,6 +14,7 @@ from streamer.ffmpeg.tools import Tools, find_tools
 from tests.ffmpeg import stand_ins
 from tests.live.harness import require
 
+FOLDER = Path(tempfile.gettempdir())
 SOME_ENCODERS = {"libx264", "aac", "mjpeg", "webvtt"}
 SOME_FILTERS = {"scale", "tile", "select", "format", "transpose", "null"}
 
@@ -32,14 +34,14 @@ def no_imageio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(setting: str) -> Tools:
-    tools = find_tools(setting)
+    tools = find_tools(setting, FOLDER)
     assert tools is not None
     return tools
 
 
 def refusal(setting: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        find_tools(setting)
+        find_tools(setting, FOLDER)
     (line,) = caught.value.mistakes
     assert len(line.splitlines()) == 1
     assert line.startswith(f"STREAMER_FFMPEG={setting!r}: want the path of ffmpeg, or its name on PATH; ")
@@ -75,12 +77,12 @@ def test_ffmpeg_of_imageio_is_found_where_the_system_has_none() -> None:
 
 
 def test_it_may_be_turned_off() -> None:
-    assert find_tools("off") is None
+    assert find_tools("off", FOLDER) is None
 
 
 @pytest.mark.usefixtures("empty_path", "no_imageio")
 def test_there_may_be_none() -> None:
-    assert find_tools("auto") is None
+    assert find_tools("auto", FOLDER) is None
 
 
 @pytest.mark.usefixtures("empty_path")
@@ -89,7 +91,7 @@ def test_imageio_without_a_program_for_this_machine_is_none(monkeypatch: pytest.
         raise RuntimeError("No ffmpeg exe could be found.")
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", refuse)
-    assert find_tools("auto") is None
+    assert find_tools("auto", FOLDER) is None
 
 
 def test_broken_one_on_path_is_passed_over(empty_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_configured_one_comes_first(tmp_path: Path) -> None:
     assert tools == Tools(
         ffmpeg=program,
         ffprobe=shutil.which("ffprobe"),
-        version="0-stand-in",
+        version="7.0-stand-in",
         encoders=frozenset({"libx264", "aac", "mjpeg", "png"}),
         filters=frozenset({"scale", "tile", "null"}),
     )
@@ -151,6 +153,42 @@ def test_configured_one_that_is_no_ffmpeg_is_refused(tmp_path: Path, content: st
     program.write_text(content)
     program.chmod(0o755)
     assert refusal(str(program)).endswith(reason)
+
+
+def versioned(folder: Path, version: str) -> str:
+    program = Path(stand_ins.make(folder, "succeeds"))
+    program.write_text(program.read_text().replace("7.0-stand-in", version))
+    return str(program.rename(folder / "ffmpeg"))
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("4.4.2-0ubuntu0.22.04.1", "4.4.2"), ("n5.0.3", "5.0.3"), ("5.0", "5.0"), ("2.8.17", "2.8.17")],
+)
+def test_older_one_is_refused_when_it_is_named(tmp_path: Path, version: str, told: str) -> None:
+    program = versioned(tmp_path, version)
+    with pytest.raises(ConfigurationError) as caught:
+        find_tools(program, FOLDER)
+    assert caught.value.mistakes == [f"STREAMER_FFMPEG={program!r}: want ffmpeg 5.1 or later; this is {told}"]
+
+
+def test_older_one_on_path_is_passed_over(
+    empty_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = versioned(empty_path, "4.4.2-0ubuntu0.22.04.1")
+    assert found("auto").ffmpeg == imageio_ffmpeg.get_ffmpeg_exe()
+    assert caplog.messages == [f"{old} is passed over: want ffmpeg 5.1 or later; this is 4.4.2"]
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert find_tools("auto", FOLDER) is None
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["5.1", "5.1.9-0+deb12u1", "n6.1", "7.0.2-static", "10.0", "N-109468-gd39b34123d", "git-2022-08-01-abc",
+     "2024-05-15-git-7b47099bc0-full_build", "UNKNOWN"],
+)  # fmt: skip
+def test_release_that_is_recent_enough_is_taken_and_a_development_build(tmp_path: Path, version: str) -> None:
+    assert found(versioned(tmp_path, version)).version == version
 
 
 def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ class Server:
         environment |= {name: os.environ[name] for name in {"STREAMER_FAST_PATHS"} & os.environ.keys()}
         # the disk of the tests may be fuller than the reserve allows
         environment |= {"STREAMER_MIN_FREE_BYTES": "0", "STREAMER_FFMPEG": "off", **self._settings}
-        command = [sys.executable, "-m", "streamer", *self._arguments(), "--data", str(self.data)]
+        command = [sys.executable, "-m", "streamer", *self.arguments(), "--data", str(self.data)]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -323,7 +323,8 @@ class Server:
         assert self._reads_ready_line(), f"printed {self.ready_line!r} and logged:\n{self.log}"
         return self
 
-    def _arguments(self) -> list[str]:
+    def arguments(self) -> list[str]:
+        """The command, and what comes before the data folder."""
         return ["serve", "--host", self.host, "--port", "0"]
 
     def _reads_ready_line(self) -> bool:
@@ -515,7 +516,8 @@ class Server:
 class Worker(Server):
     """``streamer worker`` as a process of its own, on the data folder of a server; it has no address."""
 
-    def _arguments(self) -> list[str]:
+    def arguments(self) -> list[str]:
+        """The command, and what comes before the data folder."""
         return ["worker"]
 
     def _reads_ready_line(self) -> bool:

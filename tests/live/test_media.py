@@ -292,6 +292,17 @@ def test_progress_is_told_while_a_variant_is_made(server: Server, long_film: byt
     assert server.api.delete(video_id).status == 204
 
 
+def test_the_poster_of_a_new_film_does_not_wait_for_a_transcode(
+    server: Server, long_film: bytes, tmp_path: Path
+) -> None:
+    video_id = server.api.upload(long_film)
+    films.wait_for_ffmpeg(server, "variant")
+    other = films.finished(server, server.api.upload(films.faststart(tmp_path).read_bytes()))
+    assert (other["status"], other["links"]["poster"][-4:]) == ("ready", ".jpg")
+    assert films.jobs_of(server, video_id)["variant"] == "running"
+    assert server.api.delete(video_id).status == 204
+
+
 def test_one_that_is_told_to_end_gives_its_work_back_and_the_next_start_finishes_it(
     server: Server, tmp_path: Path
 ) -> None:
@@ -324,7 +335,7 @@ def test_what_is_deleted_is_not_worked_on_and_leaves_nothing(
 ) -> None:
     video_id = server.api.upload(long_film)
     films.wait_for_ffmpeg(server, "variant")
-    assert list((server.data / "derived").iterdir()), "the poster"
+    eventually(lambda: bool(list((server.data / "derived").iterdir())), "there is a poster")
     assert delete(server, video_id) == 204
     eventually(lambda: not films.programs(server.data), "ffmpeg has ended", GONE_SECONDS)
     folders = [server.data / name for name in ("videos", "derived", "scratch", "incoming")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from tests.live.conftest import StartServer, StartWorker
 from tests.live.harness import Api, Server
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
@@ -40,7 +41,7 @@ def _paste(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert result.returncode == 0, result.stderr
     assert '"code"' not in result.stdout  # no problem document among the answers
@@ -56,14 +57,17 @@ def _ada(server: Server) -> Api:
 
 
 def test_the_first_session_works_when_pasted(
-    server: Server, program: Callable[[str], str], clip: Path, clean_environment: dict[str, str]
+    start_server: StartServer, program: Callable[[str], str], clip: Path, clean_environment: dict[str, str]
 ) -> None:
     program("curl")
+    server = start_server(STREAMER_FFMPEG="auto")
     session, player = _blocks("A first session")
     result = _paste(session, server, clip.parent, clean_environment)
     assert clip.with_name("copy.mp4").read_bytes() == clip.read_bytes()
     assert clip.with_name("first-100-bytes").read_bytes() == clip.read_bytes()[:100]
     assert '"title": "Renamed"' in result.stdout
+    assert clip.with_name("poster.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    assert "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nHello\n" in result.stdout
     assert "/api/videos/2/stream" in player  # the one that was not deleted
 
 
@@ -88,18 +92,25 @@ def test_the_session_of_a_resumable_upload_works_when_pasted_after_the_first_one
 
 
 def test_accounts_are_made_from_the_command_line(server: Server) -> None:
-    accounts, _ = _blocks("Configuration")
+    accounts, _, _ = _blocks("Configuration")
     for line in accounts.splitlines():
         assert _run(line, server, "a long passphrase\n").startswith(("made", "set"))
     assert _ada(server).get("/api/auth/me").json["username"] == "ada"
 
 
 def test_what_a_crash_has_left_is_removed_from_the_command_line(server: Server) -> None:
-    _, cleanup = _blocks("Configuration")
+    _, cleanup, _ = _blocks("Configuration")
     stray = server.data / "incoming" / ("a" * 32)
     stray.write_bytes(b"left behind")
     assert _run(cleanup.strip(), server) == "removed 1 files of uploads, kept 0\n"
     assert not stray.exists()
+
+
+def test_a_worker_is_started_as_it_says_there(server: Server, start_worker: StartWorker) -> None:
+    _, _, worker = _blocks("Configuration")
+    started = start_worker(server)
+    assert worker.strip().split()[1:] == started.arguments()
+    started.stop()
 
 
 def _run(line: str, server: Server, typed: str = "") -> str:

@@ -12,6 +12,7 @@ from streamer.errors import BodyTooLarge, InvalidInput, MalformedRequest
 from streamer.protocol.captions import MAX_BYTES, MAX_CUES, MAX_DEPTH, language_tag, to_webvtt
 
 TIMES = "00:00:01.000 --> 00:00:02.000"
+LATER = "00:00:03.000 --> 00:00:04.000"
 
 
 def vtt(*cues: str) -> str:
@@ -93,6 +94,30 @@ def test_subrip_is_read_as_it_is_written_in_the_wild(change: object) -> None:
 )
 def test_markup_of_subrip_is_kept_where_it_means_the_same(text: str, wanted: str) -> None:
     assert text_of(f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n") == wanted
+
+
+@pytest.mark.parametrize(
+    ("cue", "wanted"),
+    [
+        ("Line one\n\nLine two", "Line one\nLine two"),
+        ("Line one\n \t\n\nLine two\n", "Line one\nLine two"),
+        ("\nLate", "Late"),
+        ("One\n\n1984\n", "One\n1984"),
+        ("A --> B", "A --&gt; B"),
+        ("Line one\nA --> B\nLine three", "Line one\nA --&gt; B\nLine three"),
+        ("Line one\n\nA --> B", "Line one\nA --&gt; B"),
+        ("10:30 --> 11:00, or so", "10:30 --&gt; 11:00, or so"),
+    ],
+)
+@pytest.mark.parametrize("following", ["\n2\n", "2\n", "\n", ""])
+def test_cue_of_subrip_ends_where_the_next_one_begins(cue: str, wanted: str, following: str) -> None:
+    given = f"1\n{TIMES}\n{cue}\n{following}{LATER}\nNext\n\nand last\n\n"
+    assert to_webvtt(given.encode()) == vtt(wanted, f"{LATER}\nNext\nand last")
+
+
+def test_last_cue_of_subrip_has_no_number_behind_it() -> None:
+    assert to_webvtt(f"{TIMES}\nIn\n1984\n\n".encode()) == vtt("In\n1984")
+    assert to_webvtt(f"{TIMES}\nIn\n1984\n\n2\n\n".encode()) == vtt("In\n1984")
 
 
 @pytest.mark.parametrize("code", ["{\\an8}", "{\\an7}", "{\\an9}"])
@@ -179,10 +204,26 @@ def test_cues_come_in_the_order_of_time() -> None:
         ("00:01.000 --> 00:02.000", TIMES),
         ("100:00:00.000 --> 123456:59:59.999", "100:00:00.000 --> 123456:59:59.999"),
         ("59:59.999-->1:00:00,000", "00:59:59.999 --> 01:00:00.000"),
+        ("00:00:01,5 --> 00:00:02,50", "00:00:01.500 --> 00:00:02.500"),
+        ("00:00:01 --> 00:00:02", TIMES),
+        ("0:1-->0:2", TIMES),
+        ("00:00:01:000 --> 00:00:02:000", TIMES),
+        ("00:01:050 --> 00:02:000", "00:00:01.050 --> 00:00:02.000"),
+        ("00:00:01, 000 --> 00:00:02, 000", TIMES),
     ],
 )
 def test_times_are_normalised(times: str, wanted: str) -> None:
-    assert to_webvtt(f"WEBVTT\n\n{times}\nx".encode()) == vtt(f"{wanted}\nx")
+    for head in ("WEBVTT\n\n", "1\n"):
+        assert to_webvtt(f"{head}{times}\nx".encode()) == vtt(f"{wanted}\nx")
+
+
+@pytest.mark.parametrize("note", ["NOTE a --> b", "NOTE\ta --> b\n0:1 --> b", "NOTE\n-->"])
+def test_arrow_in_a_note_of_webvtt_is_of_no_interest(note: str) -> None:
+    assert to_webvtt(f"WEBVTT\n\n{note}\n\n{TIMES}\nx\n\n{note}".encode()) == vtt("x")
+
+
+def test_arrow_in_the_text_of_webvtt_is_text() -> None:
+    assert text_of(f"WEBVTT\n\n{TIMES}\none\nA --> B\nthree") == "one\nA --&gt; B\nthree"
 
 
 def test_cues_that_are_never_seen_are_dropped() -> None:
@@ -214,7 +255,13 @@ def test_encoding_is_found(text: str, encoding: str) -> None:
         (vtt("\x81").encode("latin-1"), "not text"),
         (b"\xff\xfea", "not text"),
         ("\ufeff".encode() + vtt("\xe9").encode("cp1252"), "not text"),
-        (b"WEBVTT\n\n00:01.000 --> 00:02\nx", "line 3 is not like"),
+        (b"WEBVTT\n\n00:01.000 --> 00\nx", "line 3 is not like"),
+        (b"WEBVTT\n\n00:01.000 --> 00:02:\nx", "line 3 is not like"),
+        (b"WEBVTT\n\nNOTES\n00:01 --> b", "line 4 is not like"),
+        (b"WEBVTT\n\nNOTE\n\n00:01 --> b", "line 5 is not like"),
+        (b"1\n00:00:01,000 --> 00:00:02,000\nx\n\n2\n00:00:03,x --> 00:00:04,000\ny", "line 6 is not like"),
+        (b"1\n00:00:01,000 --> 00:00:02,000\nx\n\n00:00:03,000 --> then\ny", "line 5 is not like"),
+        (b"1\nthen --> 00:00:02,000\nx", "line 2 is not like"),
         (b"WEBVTT\n\n00:01.000 --> 00:61.000\nx", "line 3 is not like"),
         (b"WEBVTT\n\n00:01.000 --> 99:01.000\nx", "line 3 is not like"),
         (b"WEBVTT\n\n00:01.0000 --> 00:02.000\nx", "line 3 is not like"),
@@ -239,7 +286,7 @@ def test_size_is_bounded() -> None:
 
 
 def test_number_of_cues_is_bounded() -> None:
-    cue = "0:1.000-->0:2.000\nx\n\n"
+    cue = "0:1-->0:2\nx\n\n"
     assert to_webvtt((cue * MAX_CUES).encode()).count("-->") == MAX_CUES
     with pytest.raises(MalformedRequest, match=str(MAX_CUES)):
         to_webvtt((cue * (MAX_CUES + 1)).encode())
@@ -254,6 +301,7 @@ def test_depth_of_tags_is_bounded() -> None:
 @pytest.mark.parametrize(
     "piece",
     [
+        "1\n-->\n", "\n-->\n", "\n1\n-->\n", "0:0",
         "<", "<a", "<a.", "<c.x ", "<v ", "</", "<font ", "<00:", "&", "&#", "&a", "{\\", "{\\an", "-->", "-",
         " ", "\t", "0", "0:", "1\n", "\n", "<i>", "<i></i>", "\r", "NOTE\n", f"{TIMES} ", "align:start ", "é",
     ],

@@ -12,6 +12,7 @@ from streamer.protocol.captions import MAX_BYTES
 from streamer.resources import captions as resource
 from streamer.storage import space
 from tests.concurrency import at_once
+from tests.conftest import MakeApp
 from tests.derived import VTT, derived_files, give_captions
 from tests.helpers import Client, video_bytes
 from tests.wsgi import Answer, call, database_of
@@ -275,6 +276,19 @@ def test_a_full_disk_takes_no_captions(
     assert send(app, owner, body, len(VTT)).status == 507
     assert body.tell() == 0
     assert derived_files(app) == []
+
+
+def test_captions_that_are_given_count_against_the_quota(make_app: MakeApp) -> None:
+    client = Client(make_app(quota_bytes=1000 + 2 * len(VTT))).sign_up("alice")
+    client.upload(video_bytes(1000), status=201)
+    put(client, EN, status=201)
+    problem = put(client, f"{ALL}/de", VTT + b"\n", status=413).json
+    assert (problem["code"], problem["used"]) == ("quota_exceeded", 1000 + len(VTT))
+    put(client, f"{ALL}/de", status=201)
+    put(client, f"{ALL}/fr", status=413)
+    client.delete(EN, status=204)
+    put(client, f"{ALL}/fr", status=201)
+    assert client.upload(video_bytes(2 * len(VTT)), status=201), "they take no room from videos"
 
 
 def test_a_video_that_is_deleted_while_its_captions_come_is_not_found(

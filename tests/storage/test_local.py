@@ -325,9 +325,9 @@ def test_a_file_is_locked_until_it_is_closed(tmp_path: Path) -> None:
     assert open_files(tmp_path) == []
 
 
-def test_a_file_that_is_not_there_can_be_claimed(storage: LocalStorage, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_not_claimed(storage: LocalStorage, tmp_path: Path) -> None:
     with storage.claim("videos/nothing") as claimed:
-        assert claimed is True
+        assert claimed is None
     assert stored_files(tmp_path) == []
 
 
