@@ -89,7 +89,8 @@ class Sender:
     def _is_for_front(
         self, req: falcon.Request, validators: Validators, ranges: list[ByteRange] | None
     ) -> bool:
-        if self.sendfile == OFF or req.method != "GET":
+        # the server in front would add a date of its own
+        if self.sendfile == OFF or req.method != "GET" or validators.last_modified is None:
             return False
         range_field, if_range = req.get_header("Range"), req.get_header("If-Range")
         return is_answered_alike(preconditions(req), range_field, if_range, validators, ranges)
@@ -192,9 +193,9 @@ def validators_of(stored: StoredObject | Derived) -> Validators:
     """The validators of a stored object."""
     # it never changes, and its name is never used again
     etag = EntityTag(stored.file_path.rpartition("/")[2])
-    # what is made of a video may be made again within the same second, or after the clock was set back
-    is_made = stored.file_path.startswith(f"{DERIVED}/")
-    return Validators(etag=etag, last_modified=None if is_made else stored.created_at)
+    # others may be exchanged within the same second, or after the clock was set back
+    is_film = stored.mime_type.startswith("video/")
+    return Validators(etag=etag, last_modified=stored.created_at if is_film else None)
 
 
 def _validator_fields(validators: Validators) -> dict[str, str]:
