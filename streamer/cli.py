@@ -16,7 +16,7 @@ import streamer
 from streamer import accounts, cleanup, housekeeping, inputs, logs, planning, server
 from streamer.app import DATABASE, create_app
 from streamer.config import Config, unknown_settings
-from streamer.database import open_database
+from streamer.database import Database, open_database
 from streamer.errors import ConfigurationError, StreamerError, UsernameTaken
 from streamer.ffmpeg.tools import find_tools
 from streamer.intake import Intake
@@ -188,12 +188,17 @@ def _clean(config: Config, options: argparse.Namespace) -> int:
 
 
 def _existing(config: Config) -> Intake:
-    """The data folder, which has to be there. Raises StreamerError."""
+    """The data folder, which has to be there, with its ffmpeg. Raises StreamerError."""
+    database = _existing_database(config)
+    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
+    return Intake(database, storage, config, find_tools(config.ffmpeg, config.data))
+
+
+def _existing_database(config: Config) -> Database:
     path = config.data / DATABASE
     if not path.exists():
         raise StreamerError(f"{config.data.resolve()} is no data folder: name it by --data")
-    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    return Intake(open_database(path), storage, config, find_tools(config.ffmpeg, config.data))
+    return open_database(path)
 
 
 def _add_user(config: Config, options: argparse.Namespace) -> int:
@@ -210,7 +215,7 @@ def _add_user(config: Config, options: argparse.Namespace) -> int:
 
 
 def _set_password(config: Config, options: argparse.Namespace) -> int:
-    database = _existing(config).database
+    database = _existing_database(config)
     name = options.name.encode(errors="replace").decode()
     user = accounts.find(database, name)
     if user is None:
