@@ -13,7 +13,7 @@ from typing import Any
 
 import peewee
 
-from streamer import cleanup, clock
+from streamer import cleanup, clock, videos
 from streamer.database import Database
 from streamer.models import Derived, Orphan, Video
 from streamer.storage.local import LocalStorage, StagedFile
@@ -61,7 +61,8 @@ def publish(
         try:
             for item in items:
                 item.file.seal()
-            _note(database, paths)
+            with database.atomic():
+                videos.note_orphans(database, paths)
             for item in items:
                 item.file.publish()
             with database.atomic():
@@ -82,14 +83,6 @@ def _discard(database: Database, items: Iterable[Item]) -> None:
             item.file.discard()
 
 
-def _note(database: Database, paths: Iterable[str]) -> None:
-    now = clock.now()
-    notes = [{"file_path": path, "created_at": now} for path in paths]
-    if notes:
-        with database.atomic():
-            Orphan.insert_many(notes).execute(database)
-
-
 def _replace(
     database: Database, video_id: int, items: Sequence[Item], replacing: Collection[str]
 ) -> list[str]:
@@ -102,7 +95,7 @@ def _replace(
     ]
     if old:
         Derived.delete().where(Derived.id.in_([row.id for row in old])).execute(database)
-    _note(database, [row.file_path for row in old])
+    videos.note_orphans(database, [row.file_path for row in old])
     for item in items:
         Derived.insert(
             video=video_id,
@@ -133,7 +126,7 @@ def remove(database: Database, video_id: int, kind: str, name: str) -> list[str]
     if row is None:
         return []
     Derived.delete().where(Derived.id == row.id).execute(database)
-    _note(database, [row.file_path])
+    videos.note_orphans(database, [row.file_path])
     return [row.file_path]
 
 

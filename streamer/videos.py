@@ -166,12 +166,13 @@ def remove(database: Database, user: User, video: Video) -> list[str]:
         paths = [video.file_path, *(path for (path,) in made.tuples().execute(database))]
         if not Video.delete().where(Video.id == video.id).execute(database):
             return []
-        _note_orphans(database, paths)
+        note_orphans(database, paths)
         _count(database, user.id, videos=-1, size=-video.size)
     return paths
 
 
-def _note_orphans(database: Database, paths: Sequence[str]) -> None:
+def note_orphans(database: Database, paths: Sequence[str]) -> None:
+    """Note that these objects are to be removed, unless a row names them. Inside of a transaction."""
     now = clock.now()
     for some in peewee.chunked(paths, 400):
         notes = [{"file_path": path, "created_at": now} for path in some]
@@ -195,7 +196,7 @@ def remove_account(database: Database, user: User) -> list[str]:
             for query in (Video.select(Video.file_path).where(own), made, published)
             for (path,) in query.tuples().execute(database)
         ]
-        _note_orphans(database, paths)
+        note_orphans(database, paths)
         Video.delete().where(own).execute(database)
         User.delete().where(User.id == user.id).execute(database)
     return paths

@@ -34,7 +34,6 @@ HOPELESS = {
     "no_tracks",
     "no_video",
     "not_an_image",
-    "not_text",
     "output_too_large",
     "result_unreadable",
     "timed_out",

@@ -181,7 +181,7 @@ def test_captions_and_images_count_as_given_and_what_is_made_does_not(
 STEPS: dict[str, tuple[Any, str, int]] = {
     "first seal": (StagedFile, "seal", 1),
     "second seal": (StagedFile, "seal", 2),
-    "note": (derived, "_note", 1),
+    "note": (videos, "note_orphans", 1),
     "first rename": (StagedFile, "publish", 1),
     "second rename": (StagedFile, "publish", 2),
     "old rows": (Derived, "delete", 1),

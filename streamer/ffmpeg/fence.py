@@ -109,7 +109,8 @@ def forced_input(path: Path, demuxer: str, *options: str) -> list[str]:
     return [*fence, *_DEMUXER_OPTIONS.get(demuxer, ()), *options, "-i", f"file:{path.absolute()}"]
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Where nobody wants the work to end."""
     return False
 
 
@@ -120,7 +121,7 @@ def run(
     folder: Path,
     limits: Limits,
     on_progress: Callable[[float], None] | None = None,
-    should_stop: Callable[[], bool] = _never,
+    should_stop: Callable[[], bool] = never,
     keep_output: int = 0,
 ) -> bytes:
     """Run a program behind the fence until it has ended; what it wrote to standard output.

@@ -20,7 +20,7 @@ from streamer.containers import signatures
 from streamer.errors import FfmpegFailed
 from streamer.ffmpeg import fence, filters
 from streamer.ffmpeg.tools import Tools
-from streamer.ffmpeg.work import FULL_HD_PIXELS, Work, limits, never, run, start
+from streamer.ffmpeg.work import FULL_HD_PIXELS, Work, limits, run, start
 
 WIDTHS = (160, 320, 640, 1280)
 """Of posters, in pixels: those below the width of the film, and that width itself."""
@@ -158,7 +158,7 @@ def make_posters(
 
 
 def posters_of_image(
-    tools: Tools, image: Path, folder: Path, should_stop: Callable[[], bool] = never
+    tools: Tools, image: Path, folder: Path, should_stop: Callable[[], bool] = fence.never
 ) -> list[Picture]:
     """Make posters of a JPEG, PNG or WebP of at most 50 megapixels, narrowest first.
 

@@ -12,7 +12,7 @@ from streamer.containers.signatures import Container
 from streamer.errors import FfmpegFailed
 from streamer.ffmpeg import fence
 from streamer.ffmpeg.tools import Tools
-from streamer.ffmpeg.work import limits, never
+from streamer.ffmpeg.work import limits
 
 _ENTRIES = (
     "format=duration:"
@@ -72,7 +72,11 @@ _INTERLACED = {"progressive": False, "tt": True, "bb": True, "tb": True, "bt": T
 
 
 def probe(
-    tools: Tools, path: Path, container: Container, folder: Path, should_stop: Callable[[], bool] = never
+    tools: Tools,
+    path: Path,
+    container: Container,
+    folder: Path,
+    should_stop: Callable[[], bool] = fence.never,
 ) -> Media | None:
     """Ask ffprobe what is in a file; None without ffprobe, or where it cannot tell.
 

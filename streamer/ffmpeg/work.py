@@ -28,10 +28,6 @@ _MOST_PIXELS = 8192 * 8192  # of a picture of a film: 8K has half of them
 FULL_HD_PIXELS = 1920 * 1080
 
 
-def never() -> bool:
-    return False
-
-
 def ignore(fraction: float) -> None:
     """Where nobody asks how far the work is."""
 
@@ -50,7 +46,7 @@ class Work:
     media: Media
     folder: Path
     threads: int = 1
-    should_stop: Callable[[], bool] = never
+    should_stop: Callable[[], bool] = fence.never
     on_progress: Callable[[float], None] = ignore
 
     @property
@@ -129,7 +125,7 @@ def start(
     folder: Path,
     limits: fence.Limits,
     filter_threads: int = 1,
-    should_stop: Callable[[], bool] = never,
+    should_stop: Callable[[], bool] = fence.never,
     on_progress: Callable[[float], None] | None = None,
 ) -> None:
     """Run ffmpeg in a folder, with no words but of errors.
