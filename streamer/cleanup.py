@@ -92,10 +92,12 @@ def remove_strays(database: Database, storage: LocalStorage) -> None:
 
 
 def remove_orphans(database: Database, storage: LocalStorage, file_paths: Iterable[str]) -> None:
-    """Remove objects without a video, and the notes of them; what cannot go now goes at the next start."""
+    """Remove those of these objects that are noted, and the notes; what cannot go now goes with a sweep."""
     try:
         for batch in chunked(file_paths, BATCH):
-            _remove_batch(database, storage, batch)
+            noted = Orphan.select(Orphan.file_path).where(Orphan.file_path.in_(batch))
+            if paths := [path for (path,) in noted.tuples().execute(database)]:
+                _remove_batch(database, storage, paths)
     except OperationalError as error:  # locked or full; the notes stay
         logger.warning("cannot remove objects yet: %s", error)
 

@@ -55,7 +55,9 @@ def publish(
     Raises InsufficientStorage, and IntegrityError if there is no such video any more.
     """
     paths = [item.file.file_path for item in items]
+    orphans = list(paths)  # if this fails, or somebody deletes the video just now
     with ExitStack() as files:
+        files.callback(cleanup.remove_orphans, database, storage, orphans)
         for item in items:
             files.callback(item.file.close)
         try:
@@ -67,13 +69,12 @@ def publish(
                 item.file.publish()
             with database.atomic():
                 at_first()
-                replaced = _replace(database, video_id, items, replacing)
+                orphans += _replace(database, video_id, items, replacing)
                 Orphan.delete().where(Orphan.file_path.in_(paths)).execute(database)
                 in_the_end()
         except BaseException:
             _discard(database, items)
             raise
-    cleanup.remove_orphans(database, storage, replaced)
 
 
 def _discard(database: Database, items: Iterable[Item]) -> None:

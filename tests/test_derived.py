@@ -229,8 +229,6 @@ def test_failure_at_any_step_leaves_the_old_or_the_new(
     is_new = step == "commit" and is_done
     assert made_of(intake, video) == (NEW if is_new else OLD) | OTHER
     assert_nothing_open(intake)
-    cleanup.sweep(intake)
-    assert made_of(intake, video) == (NEW if is_new else OLD) | OTHER
     assert notes(intake) == []
     assert_tidy(intake)
 
@@ -275,22 +273,34 @@ def test_what_is_asked_in_between_can_call_it_off(intake: Intake, video: Video, 
         give(intake, video, NEW, replacing=["captions"], **options)
     assert made_of(intake, video) == OLD | OTHER
     assert_nothing_open(intake)
-    cleanup.sweep(intake)
+    assert notes(intake) == []
     assert_tidy(intake)
 
 
 def test_video_that_was_deleted_meanwhile_gets_nothing(intake: Intake, user: User, video: Video) -> None:
     def delete() -> None:
         with closing(open_intake(intake.config.data).database) as database:
-            videos.remove(database, user, video)
+            cleanup.remove_orphans(database, intake.storage, videos.remove(database, user, video))
 
     with closing(intake.storage.scratch()) as scratch:
         items = items_of(intake, NEW, scratch.path)
         with interrupt("second rename", True, delete), pytest.raises(peewee.IntegrityError):
             publish(intake.database, intake.storage, video.id, items)
-    cleanup.sweep(intake)
     assert notes(intake) == []
     assert not Derived.select().exists(intake.database)
+    assert_tidy(intake)
+
+
+def test_what_is_deleted_just_after_it_was_published_leaves_nothing(
+    intake: Intake, user: User, video: Video
+) -> None:
+    def delete() -> None:
+        with closing(open_intake(intake.config.data).database) as database:
+            cleanup.remove_orphans(database, intake.storage, videos.remove(database, user, video))
+
+    with interrupt("commit", True, delete):
+        give(intake, video, NEW)
+    assert notes(intake) == []
     assert_tidy(intake)
 
 
