@@ -5,7 +5,6 @@ The facts are JSON in the database, so that a list of videos opens no file.
 
 import json
 import logging
-import os
 import time
 from dataclasses import asdict
 from math import inf
@@ -17,7 +16,6 @@ from streamer.database import Database
 from streamer.errors import MediaUnreadable
 from streamer.models import Video
 from streamer.storage.local import LocalStorage
-from streamer.storage.slices import pread
 
 logger = logging.getLogger("streamer")
 
@@ -74,10 +72,8 @@ def _unread(database: Database) -> list[tuple[int, str, str]]:
 
 def _read_stored(storage: LocalStorage, file_path: str, mime_type: str) -> Media | None:
     try:
-        with storage.path(file_path).open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
-            return read(mime_type, Source(lambda count, position: pread(descriptor, count, position), size))
+        with reading.opened(storage.path(file_path)) as source:
+            return read(mime_type, source)
     except OSError as error:  # one bad file must not keep the others from being read
         logger.warning("cannot look into a video: %s", error)
         return None

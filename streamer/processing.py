@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streamer import derived, facts, jobs, planning, playability
 from streamer.containers import reading
-from streamer.containers.media import Media, Source
+from streamer.containers.media import Media
 from streamer.derived import Item
 from streamer.errors import (
     FfmpegFailed,
@@ -29,7 +28,6 @@ from streamer.ffmpeg.work import Work
 from streamer.intake import Intake, reserve_for_job
 from streamer.models import Job, Video
 from streamer.protocol import captions
-from streamer.storage.slices import pread
 
 logger = logging.getLogger("streamer")
 
@@ -179,16 +177,11 @@ def _storyboard(task: Task) -> None:
 
 
 def _keyframes(work: Work) -> tuple[float, ...]:
-    descriptor = os.open(work.path, os.O_RDONLY)
     try:
-        source = Source(
-            lambda size, position: pread(descriptor, size, position), os.fstat(descriptor).st_size
-        )
-        return reading.read_keyframes(work.container.mime_type, source)
+        with reading.opened(work.path) as source:
+            return reading.read_keyframes(work.container.mime_type, source)
     except MediaUnreadable:
         return ()
-    finally:
-        os.close(descriptor)
 
 
 def _captions(task: Task) -> None:

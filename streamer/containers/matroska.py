@@ -24,6 +24,7 @@ from streamer.containers.media import (
     TextTrack,
     VideoTrack,
     bit_rate,
+    printable_label,
 )
 
 MOST_KEYFRAMES = 2000
@@ -42,7 +43,6 @@ _MOST_SAMPLE_RATE = 2**24
 _MOST_CHANNELS = 255
 _MOST_BIT_DEPTH = 64
 _LARGEST_SIDE = 2**16
-_LONGEST_LABEL = 200
 
 _VIDEO, _AUDIO, _SUBTITLE, _METADATA = 1, 2, 17, 33  # TrackType
 _STREAMS = (_VIDEO, _AUDIO, _SUBTITLE, _METADATA)
@@ -144,9 +144,8 @@ class _Track:
 
     @property
     def label(self) -> str | None:
-        """The name that people gave it, without what does not print, as marks that turn its direction."""
-        name = self.entry.text(Id.NAME)
-        return "".join(filter(str.isprintable, name)).strip()[:_LONGEST_LABEL] or None
+        """The name that people gave it."""
+        return printable_label(self.entry.text(Id.NAME))
 
     @property
     def frame_seconds(self) -> float | None:

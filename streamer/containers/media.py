@@ -25,6 +25,8 @@ MOST_FRAMES_PER_SECOND = 10_000
 MOST_TRACKS = 64
 """How many tracks are told; those behind are not."""
 
+LONGEST_LABEL = 200
+"""In characters."""
 _IMPOSSIBLE_BIT_RATE = 2**53  # and more than JSON can tell to a browser
 
 DynamicRange = Literal["sdr", "pq", "hlg"]
@@ -126,6 +128,11 @@ def bit_rate(size: int, duration: float | None) -> int | None:
     """Of a file of ``size`` bytes; None where its duration is not known, or can't be right."""
     rate = round(8 * size / duration) if duration else _IMPOSSIBLE_BIT_RATE
     return rate if rate < _IMPOSSIBLE_BIT_RATE else None
+
+
+def printable_label(text: str) -> str | None:
+    """What can be shown of the name of a track: neither control characters nor what turns its direction."""
+    return "".join(filter(str.isprintable, text)).strip()[:LONGEST_LABEL] or None
 
 
 def chosen(tracks: Sequence[_Track]) -> _Track | None:

@@ -1,10 +1,14 @@
 """Which reader looks into which container."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from streamer.containers import matroska, mp4
 from streamer.containers.media import Media, Source
+from streamer.storage.slices import pread
 
 
 class Reader(NamedTuple):
@@ -26,6 +30,14 @@ READERS = {
     "video/webm": _MATROSKA,
 }
 """By the media types of the containers that are read here."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """A file as the readers see it, for as long as the block runs. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        descriptor = file.fileno()
+        yield Source(lambda size, position: pread(descriptor, size, position), os.fstat(descriptor).st_size)
 
 
 def read_media(mime_type: str, source: Source) -> Media | None:

@@ -13,14 +13,13 @@ from typing import NamedTuple
 from streamer.containers import sample_entries
 from streamer.containers.boxes import Box, boxes
 from streamer.containers.fragments import Defaults, numbers
-from streamer.containers.media import MOST_TRACKS, SHORTEST, Source
+from streamer.containers.media import LONGEST_LABEL, MOST_TRACKS, SHORTEST, Source, printable_label
 from streamer.containers.sample_entries import Entry
 from streamer.errors import MediaUnreadable
 
 LONGEST = 10 * 365 * 24 * 3600.0
 """In seconds. What claims to last longer has a broken header."""
 
-_MOST_LABEL = 200  # characters
 _MOST_NOTES = 32  # boxes of user data
 _MOST_EDITS = 8  # before one that is not empty
 
@@ -214,7 +213,7 @@ def _read_track(number: int, trak: Box, film_timescale: int) -> Track | None:
         return None
     header, media_header = tkhd.full(), mdhd.full()
     at, media_at, width = 48 if header.version else 36, *((16, 8) if media_header.version else (8, 4))
-    handler, tables = hdlr.content(24 + 4 * _MOST_LABEL), stbl.parts()
+    handler, tables = hdlr.content(24 + 4 * LONGEST_LABEL), stbl.parts()
     entry = sample_entries.read_entry(tables[b"stsd"], handler[8:12]) if b"stsd" in tables else None
     if entry is None:
         return None
@@ -292,7 +291,7 @@ def _language(media: dict[bytes, Box], packed: int) -> str | None:
 def _label(notes: Sequence[Box], handler_name: bytes) -> str | None:
     """What the author calls the track: in its user data, or in its handler unless a program names itself."""
     for note in notes:
-        if note.kind == b"name" and (label := _text(note.content(4 * _MOST_LABEL))):
+        if note.kind == b"name" and (label := _text(note.content(4 * LONGEST_LABEL))):
             return label
     if handler_name[:1] == bytes([len(handler_name[1:]) & 0xFF]):  # QuickTime tells the length first
         handler_name = handler_name[1:]
@@ -301,9 +300,7 @@ def _label(notes: Sequence[Box], handler_name: bytes) -> str | None:
 
 
 def _text(data: bytes) -> str | None:
-    """What can be printed of it: neither control characters nor those that turn the writing direction."""
-    printable = "".join(filter(str.isprintable, data.decode("utf-8", "ignore")))
-    return printable.strip()[:_MOST_LABEL] or None
+    return printable_label(data.decode("utf-8", "ignore"))
 
 
 def _is_forced(notes: Sequence[Box]) -> bool:

@@ -39,7 +39,8 @@ _ELSEWHERE = (0.0, 0.02, 0.05, 0.5, 0.6, 0.7, 0.8, 0.9)
 _PASSES = ((0.4, 4), (1.0, 0))  # how far, and which of the 16 key frames up to there is the first to look at
 _PASS_FRAMES = 16
 _UNKNOWN_DURATION = 30.0  # seconds; what is looked at then
-_SHORT = 60.0  # seconds; a clip in which to decode from a key frame to any other costs little
+_SHORT = 60.0  # seconds
+_SHORT_IN_FULL_HD = 15.0  # a clip in which to decode from a key frame to any other costs little
 
 _JUDGED_SIDE = 160
 _DARK = 32  # of 255
@@ -253,7 +254,7 @@ def judge(gray: bytes, width: int) -> Look:
 def _choose(work: Work, keyframes: Sequence[float]) -> tuple[float, bool]:
     """The time of the frame for the poster, and whether it is exactly that frame."""
     duration = work.seconds or _UNKNOWN_DURATION
-    exact = duration <= _SHORT
+    exact = duration <= _SHORT and duration * _pixels(work) <= _SHORT_IN_FULL_HD * FULL_HD_PIXELS
     in_passing = not exact and _is_slow_to_seek(work, keyframes)
     best: tuple[Look, float] | None = None
     failures: list[FfmpegFailed] = []
@@ -322,8 +323,7 @@ def _frames(
 
     Larger pictures go fewer at a time, because all decoders are there at once.
     """
-    pixels = work.video.width * work.video.height
-    batch = max(1, min(_BATCH, _BATCH * FULL_HD_PIXELS // pixels))
+    batch = max(1, min(_BATCH, _BATCH * FULL_HD_PIXELS // _pixels(work)))
     for first in range(0, len(moments), batch):
         yield from _batch(work, moments[first : first + batch], shown, frame_bytes, exact)
         work.on_progress(min(1.0, (first + batch) / len(moments)))
@@ -414,8 +414,11 @@ def _pass(
 def _decode_cpu_seconds(work: Work, places: int = 1) -> int:
     """For decoding what may be as much as a short clip, as often as there are places."""
     seconds = min(work.seconds or _SHORT, _SHORT) * places
-    pixels = work.video.width * work.video.height
-    return _DECODE_CPU_SECONDS + int(seconds * _CPU_SECONDS_PER_SECOND * pixels / FULL_HD_PIXELS)
+    return _DECODE_CPU_SECONDS + int(seconds * _CPU_SECONDS_PER_SECOND * _pixels(work) / FULL_HD_PIXELS)
+
+
+def _pixels(work: Work) -> int:
+    return work.video.width * work.video.height
 
 
 def _filled(frames: Sequence[bytes | None]) -> list[bytes]:

@@ -7,7 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from streamer.containers.media import MOST_TRACKS, AudioTrack, DynamicRange, Media, TextTrack, VideoTrack
+from streamer.containers.media import (
+    MOST_FRAMES_PER_SECOND,
+    MOST_TRACKS,
+    AudioTrack,
+    DynamicRange,
+    Media,
+    TextTrack,
+    VideoTrack,
+    bit_rate,
+    printable_label,
+)
 from streamer.containers.signatures import Container
 from streamer.errors import FfmpegFailed
 from streamer.ffmpeg import fence
@@ -24,8 +34,6 @@ _CPU_SECONDS = 60
 _OUTPUT_BYTES = 2**20
 _MOST_PIXELS_A_SIDE = 2**16
 _MOST_SECONDS = 10**8
-_MOST_RATE = 10**4
-_LABEL_CHARACTERS = 200
 
 _PIXEL_FORMAT = re.compile(
     r"(yuv[aj]?420|yuv[aj]?422|yuv[aj]?444|gbra?|gray)p?(\d{1,2})?(?:le|be)?", re.ASCII
@@ -117,8 +125,8 @@ def read_answer(answer: Any, size: int) -> Media | None:
     if not (video or audio):
         return None
     duration = _seconds(_dictionary(answer, "format"))
-    bit_rate = round(size * 8 / duration) if duration else None
-    return Media(duration=duration, video=video, audio=audio, text=text, bit_rate=bit_rate)
+    rate = bit_rate(size, duration)
+    return Media(duration=duration, video=video, audio=audio, text=text, bit_rate=rate)
 
 
 def _video(stream: dict[str, Any]) -> VideoTrack | None:
@@ -137,7 +145,7 @@ def _video(stream: dict[str, Any]) -> VideoTrack | None:
         width=height if rotation % 180 else width,
         height=width if rotation % 180 else height,
         rotation=rotation,
-        frame_rate=_ratio(stream.get("avg_frame_rate"), "/", _MOST_RATE),
+        frame_rate=_ratio(stream.get("avg_frame_rate"), "/", MOST_FRAMES_PER_SECOND),
         bit_depth=depth,
         chroma=chroma,
         is_interlaced=_INTERLACED.get(_string(stream, "field_order")),
@@ -172,7 +180,7 @@ def _text(stream: dict[str, Any]) -> TextTrack | None:
         number=number,
         name=_name(stream),
         language=_language(stream),
-        label=_printable(_string(_dictionary(stream, "tags"), "title")) or None,
+        label=printable_label(_string(_dictionary(stream, "tags"), "title")),
         is_default=_flag(stream, "default"),
         is_forced=_flag(stream, "forced"),
     )
@@ -214,7 +222,7 @@ def _number_of(stream: dict[str, Any], kind: str) -> int | None:
 
 
 def _name(stream: dict[str, Any]) -> str:
-    return _printable(_string(stream, "codec_name")) or "unknown"
+    return printable_label(_string(stream, "codec_name")) or "unknown"
 
 
 def _language(stream: dict[str, Any]) -> str | None:
@@ -233,10 +241,6 @@ def _seconds(values: dict[str, Any]) -> float | None:
 
 def _flag(stream: dict[str, Any], name: str) -> bool:
     return _dictionary(stream, "disposition").get(name) == 1
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text[:_LABEL_CHARACTERS] if character.isprintable()).strip()
 
 
 def _string(values: dict[str, Any], name: str) -> str:

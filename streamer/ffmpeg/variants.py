@@ -1,13 +1,12 @@
 """What is made of a film that browsers do not play: an MP4 or WebM that they do."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from streamer import playability
 from streamer.containers import reading, signatures
-from streamer.containers.media import AudioTrack, Media, Source, VideoTrack, chosen
+from streamer.containers.media import AudioTrack, Media, VideoTrack, chosen
 from streamer.containers.signatures import Container
 from streamer.errors import FfmpegFailed, MediaUnreadable
 from streamer.ffmpeg import filters
@@ -205,8 +204,5 @@ def _check(made: Variant, original: Media, video: VideoTrack | None, audio: Audi
 
 
 def _read(made: Variant) -> Media:
-    with made.path.open("rb") as file:
-        descriptor = file.fileno()
-        size = os.fstat(descriptor).st_size
-        reader = reading.READERS[made.mime_type]
-        return reader.read_media(Source(lambda count, at: os.pread(descriptor, count, at), size))
+    with reading.opened(made.path) as source:
+        return reading.READERS[made.mime_type].read_media(source)
