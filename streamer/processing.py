@@ -20,7 +20,7 @@ from streamer.errors import (
     Stopped,
     StreamerError,
 )
-from streamer.ffmpeg import pictures, probe, variants
+from streamer.ffmpeg import posters, probe, storyboards, variants
 from streamer.ffmpeg.captions import extract_captions
 from streamer.ffmpeg.pictures import Picture
 from streamer.ffmpeg.tools import Tools
@@ -141,9 +141,9 @@ def _probe(task: Task) -> None:
 
 def _poster(task: Task) -> None:
     options = json.loads(task.job.options)
-    posters = _own_picture(task) if options.get("picture") else _frame(task, options.get("time"))
+    made = _own_picture(task) if options.get("picture") else _frame(task, options.get("time"))
     task.publish(
-        [Made(derived.POSTER, str(poster.width), JPEG, poster.path, _size(poster)) for poster in posters],
+        [Made(derived.POSTER, str(poster.width), JPEG, poster.path, _size(poster)) for poster in made],
         derived.POSTER,
     )
 
@@ -154,8 +154,8 @@ def _size(picture: Picture) -> dict[str, int]:
 
 def _frame(task: Task, at: float | None) -> list[Picture]:
     work = task.work()
-    posters, _ = pictures.make_posters(work, at, _keyframes(work))
-    return posters
+    made, _ = posters.make_posters(work, at, _keyframes(work))
+    return made
 
 
 def _own_picture(task: Task) -> list[Picture]:
@@ -163,14 +163,14 @@ def _own_picture(task: Task) -> list[Picture]:
     if own is None:
         raise FfmpegFailed("no_picture", "the image is gone")
     image = task.intake.storage.path(own.file_path)
-    return pictures.posters_of_image(task.tools, image, task.folder, task.hold.should_stop)
+    return posters.posters_of_image(task.tools, image, task.folder, task.hold.should_stop)
 
 
 def _storyboard(task: Task) -> None:
     work = task.work()
-    storyboard = pictures.make_storyboard(work, _keyframes(work))
+    storyboard = storyboards.make_storyboard(work, _keyframes(work))
     text = task.folder / "storyboard.vtt"
-    text.write_text(pictures.storyboard_vtt(storyboard, "storyboard.jpg"), encoding="utf-8")
+    text.write_text(storyboards.storyboard_vtt(storyboard, "storyboard.jpg"), encoding="utf-8")
     tiles = Made(derived.TILES, "jpg", JPEG, storyboard.picture.path, _size(storyboard.picture))
     cues = Made(derived.STORYBOARD, "vtt", VTT, text, {})
     task.publish([tiles, cues], derived.TILES, derived.STORYBOARD)

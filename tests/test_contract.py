@@ -21,7 +21,7 @@ from streamer.admission import Head
 from streamer.app import Application
 from streamer.containers import signatures
 from streamer.errors import BodyTooLarge, InsufficientStorage, MalformedRequest, QuotaExceeded
-from streamer.ffmpeg import pictures
+from streamer.ffmpeg import posters
 from streamer.middleware import CrossOrigin
 from streamer.protocol import captions, draft, tus
 from streamer.resources import captions as captions_resource
@@ -204,7 +204,7 @@ def test_limits_are_those_of_the_inputs() -> None:
     assert tuple(SCHEMAS["Playable"]["properties"]["remedy"]["enum"]) == get_args(playability.Remedy)
     assert SCHEMAS["Label"]["maxLength"] == inputs.MAX_LABEL
     assert SCHEMAS["Captions"]["properties"]["language"]["maxLength"] == captions.MAX_TAG
-    assert tuple(parameters["Width"]["schema"]["enum"]) == pictures.WIDTHS
+    assert tuple(parameters["Width"]["schema"]["enum"]) == posters.WIDTHS
     for name, parse in (("Page", inputs.page), ("Limit", inputs.limit)):
         schema = parameters[name]["schema"]
         assert parse(str(schema["minimum"])) == schema["minimum"]

@@ -20,7 +20,7 @@ LAYERS = """
 1  containers.ebml  containers.matroska_segment  containers.matroska_codecs  containers.matroska
 1  containers.reading  playability
 1  ffmpeg  ffmpeg.launch  ffmpeg.fence  ffmpeg.tools  ffmpeg.work  ffmpeg.filters  ffmpeg.pictures
-1  ffmpeg.variants  ffmpeg.captions  ffmpeg.probe
+1  ffmpeg.posters  ffmpeg.storyboards  ffmpeg.variants  ffmpeg.captions  ffmpeg.probe
 2  throttle  accounts  access  facts  jobs  planning  videos  intake  digests  appends  uploads  cleanup
 2  derived  processing  housekeeping
 3  admission  resources  resources.errors  resources.representations  resources.bodies  resources.receptions

@@ -7,6 +7,7 @@ the bytes are there: short ones fail the comparison that follows.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 HEAD_BYTES = 4096
 """How many of a file's first bytes are looked at."""
@@ -51,6 +52,14 @@ _BRANDS: tuple[tuple[tuple[bytes, ...], Container | None], ...] = (
     ((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), None),
     ((b"hei", b"hev", b"mif", b"msf1", b"miaf", b"avi", b"crx ", b"jp", b"jxl "), None),
 )
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+"""The media types of images that are told."""
+
+IMAGE_HEAD_BYTES = 12
+"""How many of an image's first bytes are looked at."""
+
 _PADDING_BOXES = (b"free", b"skip", b"wide")
 _QUICKTIME_BOXES = (b"moov", b"mdat", b"pnot")
 
@@ -77,6 +86,16 @@ def recognise(head: bytes) -> Container | None:
     """
     head = head[:HEAD_BYTES]
     return next((found for reader in _READERS if (found := reader(head))), None)
+
+
+def image_type(head: bytes) -> str | None:
+    """The media type of an image, by its first bytes; None for what is no JPEG, PNG or WebP."""
+    is_image = (
+        head.startswith(_JPEG),
+        head.startswith(_PNG),
+        head[:4] == b"RIFF" and head[8:IMAGE_HEAD_BYTES] == b"WEBP",
+    )
+    return next(compress(IMAGE_TYPES, is_image), None)
 
 
 def _iso_media(head: bytes) -> Container | None:

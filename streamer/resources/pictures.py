@@ -15,10 +15,11 @@ from streamer import access, cleanup, derived, facts, inputs, jobs
 from streamer.access import StoredObject
 from streamer.admission import BodyRule, Head
 from streamer.containers.media import Media, chosen
+from streamer.containers.signatures import IMAGE_HEAD_BYTES, IMAGE_TYPES, image_type
 from streamer.database import Database
 from streamer.derived import Item
 from streamer.errors import FfmpegMissing, NoPictures, NotAnImage
-from streamer.ffmpeg.pictures import WIDTHS
+from streamer.ffmpeg.posters import WIDTHS
 from streamer.intake import Intake
 from streamer.models import Video
 from streamer.protocol.conditional import Validators
@@ -39,8 +40,6 @@ from streamer.storage.local import StagedFile
 from streamer.tokens import Claims
 
 MAX_IMAGE_BYTES = 20 * 2**20
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
-HEAD_BYTES = 12  # of an image, which tell what it is
 
 SVG = "image/svg+xml"
 DEFAULT_SIZE = (16, 9)
@@ -188,20 +187,16 @@ class ImageReception(AttachmentReception):
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Also raises NotAnImage."""
         super().feed(data)
-        if self.file.size - len(data) < HEAD_BYTES <= self.file.size:
+        if self.file.size - len(data) < IMAGE_HEAD_BYTES <= self.file.size:
             media_type_of(self.file)
 
 
 def media_type_of(file: StagedFile) -> str:
     """The media type of an image, by its first bytes. Raises NotAnImage."""
-    head = file.read_at(HEAD_BYTES, 0)
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"RIFF") and head[8:] == b"WEBP":
-        return "image/webp"
-    raise NotAnImage("the file is not recognised as JPEG, PNG or WebP by its first bytes")
+    media_type = image_type(file.read_at(IMAGE_HEAD_BYTES, 0))
+    if media_type is None:
+        raise NotAnImage("the file is not recognised as JPEG, PNG or WebP by its first bytes")
+    return media_type
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,9 @@ import pytest
 from streamer.containers.media import Media
 from streamer.errors import FfmpegFailed, Stopped
 from streamer.ffmpeg import pictures
-from streamer.ffmpeg.pictures import (
-    Cue,
-    Picture,
-    Storyboard,
-    judge,
-    make_posters,
-    make_storyboard,
-    posters_of_image,
-    storyboard_vtt,
-)
+from streamer.ffmpeg.pictures import Picture
+from streamer.ffmpeg.posters import judge, make_posters, posters_of_image
+from streamer.ffmpeg.storyboards import Cue, Storyboard, make_storyboard, storyboard_vtt
 from streamer.ffmpeg.tools import Tools
 from streamer.ffmpeg.work import limits
 from tests.containers import ffprobe
@@ -209,12 +202,15 @@ def test_film_of_less_than_a_second_has_a_poster_and_one_tile(
     assert clips.brightness(storyboard.picture.path) > 50
 
 
-def test_poster_of_a_long_film_is_of_a_keyframe(tmp_path: Path, each_tools: Tools) -> None:
-    graph = "testsrc2=s=64x48:r=1:d=120,drawbox=0:0:64:48:black:fill:enable='lt(t,38)'"
-    clip = clips.film(tmp_path / "clip.mkv", graph, *clips.H264, "-g", "10")
+@pytest.mark.parametrize(("size", "seconds", "gop"), [("64x48", 120, 50), ("1920x1080", 16, 8)])
+def test_poster_of_a_film_that_costs_much_to_decode_is_of_a_keyframe(
+    tmp_path: Path, each_tools: Tools, size: str, seconds: int, gop: int
+) -> None:
+    graph = f"testsrc2=s={size}:r=1:d={seconds},drawbox=c=black:t=fill:enable='mod(t,{gop})'"
+    clip = clips.film(tmp_path / "clip.mkv", graph, *clips.H264, "-g", str(gop), "-sc_threshold", "0")
     posters, at = make_posters(clips.work_on(clip, tmp_path, with_tools=each_tools))
     assert clips.brightness(posters[-1].path) > 50
-    assert 40 <= at <= 48
+    assert seconds * 0.1 <= at <= seconds * 0.4
 
 
 def test_poster_can_be_of_any_time(tmp_path: Path) -> None:
