@@ -15,8 +15,9 @@ LAYERS = """
 0  protocol.multipart  protocol.sendfile  protocol.resumption  protocol.tus  protocol.draft  protocol.captions
 1  config  logs  database  models  migrations  passwords  tokens
 1  storage  storage.locks  storage.slices  storage.space  storage.local
-1  containers  containers.signatures  containers.media  containers.bits  containers.codecs
-1  containers.boxes  containers.sample_entries  containers.fragments  containers.tracks  containers.mp4
+1  containers  containers.signatures  containers.media  containers.bits  containers.video_codecs
+1  containers.audio_codecs  containers.boxes  containers.sample_entries  containers.fragments
+1  containers.tracks  containers.mp4
 1  containers.ebml  containers.matroska_segment  containers.matroska_codecs  containers.matroska
 1  containers.reading  playability
 1  ffmpeg  ffmpeg.launch  ffmpeg.fence  ffmpeg.tools  ffmpeg.work  ffmpeg.filters  ffmpeg.pictures

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streamer.containers import codecs, matroska_codecs
-from streamer.containers.codecs import Coding
+from streamer.containers import matroska_codecs, video_codecs
 from streamer.containers.ebml import Document, Master
 from streamer.containers.matroska_segment import Id, Segment
 from streamer.containers.media import (
@@ -26,6 +25,7 @@ from streamer.containers.media import (
     bit_rate,
     printable_label,
 )
+from streamer.containers.video_codecs import Coding
 
 MOST_KEYFRAMES = 2000
 """How many times of keyframes are told; of more than that some, evenly."""
@@ -199,7 +199,7 @@ def _video(segment: Segment, track: _Track) -> VideoTrack:
         coding = _vp9(segment, track, frame_rate) or coding
     width, height = _display_size(video)
     rotation = _rotation(video.master(Id.PROJECTION))
-    transfer = codecs.dynamic_range(colour.unsigned(Id.TRANSFER_CHARACTERISTICS))
+    transfer = video_codecs.dynamic_range(colour.unsigned(Id.TRANSFER_CHARACTERISTICS))
     return VideoTrack(
         number=track.index,
         name=name,

@@ -10,9 +10,10 @@ Guidelines; BITMAPINFOHEADER and WAVEFORMATEX of Microsoft for what comes from A
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streamer.containers import codecs
+from streamer.containers import audio_codecs, video_codecs
+from streamer.containers.audio_codecs import AudioCoding
 from streamer.containers.bits import BitReader
-from streamer.containers.codecs import AudioCoding, Coding
+from streamer.containers.video_codecs import Coding
 from streamer.errors import MediaUnreadable
 
 _LONGEST_NAME = 32
@@ -110,7 +111,7 @@ def vp9(frame: Vp9Frame, picture_size: int, frame_rate: float | None) -> Coding:
     fitting = (level for level, rate, size in _VP9_LEVELS if picture_size <= size and sample_rate <= rate)
     level = next(fitting, _VP9_LEVELS[-1][0])
     packed = frame.bit_depth << 4 | frame.subsampling << 1
-    return codecs.vp9(bytes((frame.profile, level, packed, 2, 2, 2)))
+    return video_codecs.vp9(bytes((frame.profile, level, packed, 2, 2, 2)))
 
 
 def _vp9_subsampling(bits: BitReader, profile: int) -> int | None:
@@ -136,7 +137,7 @@ def _by_fourcc(fourcc: bytes, codec_id: str) -> str:
 def _aac_by_name(codec_id: str, private: bytes) -> AudioCoding:
     """The coding, from its record or, as it was before there was one, from the CodecID."""
     try:
-        return codecs.aac(private)
+        return audio_codecs.aac(private)
     except MediaUnreadable:
         return AudioCoding(codec=_AAC_BY_NAME.get(codec_id.removeprefix("A_AAC/")))
 
@@ -144,13 +145,13 @@ def _aac_by_name(codec_id: str, private: bytes) -> AudioCoding:
 def _opus(private: bytes) -> AudioCoding:
     if not private.startswith(b"OpusHead"):
         return AudioCoding(codec="opus", sample_rate=48000)
-    return codecs.opus(private[8:])
+    return audio_codecs.opus(private[8:])
 
 
 def _flac(private: bytes) -> AudioCoding:
     if not private.startswith(b"fLaC"):
         raise MediaUnreadable("a FLAC track without its signature")
-    return codecs.flac(private[8:])
+    return audio_codecs.flac(private[8:])
 
 
 def _vp8(_private: bytes) -> Coding:
@@ -158,7 +159,7 @@ def _vp8(_private: bytes) -> Coding:
 
 
 def _vp9(private: bytes) -> Coding:
-    return codecs.vp9_of_private(private) or _NO_VIDEO
+    return video_codecs.vp9_of_private(private) or _NO_VIDEO
 
 
 def _theora(_private: bytes) -> Coding:
@@ -173,15 +174,15 @@ _NO_VIDEO = Coding(codec=None)
 _NO_AUDIO = AudioCoding(codec=None)
 
 _VIDEO: dict[str, tuple[str, Callable[[bytes], Coding]]] = {
-    "V_MPEG4/ISO/AVC": ("h264", codecs.avc),
-    "V_MPEGH/ISO/HEVC": ("hevc", codecs.hevc),
+    "V_MPEG4/ISO/AVC": ("h264", video_codecs.avc),
+    "V_MPEGH/ISO/HEVC": ("hevc", video_codecs.hevc),
     "V_MPEGI/ISO/VVC": ("vvc", _nothing),
-    "V_AV1": ("av1", codecs.av1),
+    "V_AV1": ("av1", video_codecs.av1),
     "V_VP8": ("vp8", _vp8),
     "V_VP9": ("vp9", _vp9),
-    "V_MPEG4/ISO/SP": ("mpeg4", codecs.mpeg4_visual),
-    "V_MPEG4/ISO/ASP": ("mpeg4", codecs.mpeg4_visual),
-    "V_MPEG4/ISO/AP": ("mpeg4", codecs.mpeg4_visual),
+    "V_MPEG4/ISO/SP": ("mpeg4", video_codecs.mpeg4_visual),
+    "V_MPEG4/ISO/ASP": ("mpeg4", video_codecs.mpeg4_visual),
+    "V_MPEG4/ISO/AP": ("mpeg4", video_codecs.mpeg4_visual),
     "V_MPEG4/MS/V3": ("msmpeg4v3", _nothing),
     "V_MPEG1": ("mpeg1video", _nothing),
     "V_MPEG2": ("mpeg2video", _nothing),
@@ -261,10 +262,10 @@ _AUDIO: dict[str, tuple[str, str | None]] = {
 }
 
 _AUDIO_RECORDS: dict[str, Callable[[bytes], AudioCoding]] = {
-    "aac": codecs.aac,
+    "aac": audio_codecs.aac,
     "opus": _opus,
     "flac": _flac,
-    "alac": codecs.alac,
+    "alac": audio_codecs.alac,
 }
 
 _PCM = {"A_PCM/INT/LIT": "pcm_s{}le", "A_PCM/INT/BIG": "pcm_s{}be", "A_PCM/FLOAT/IEEE": "pcm_f{}le"}

@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from streamer.containers import codecs
+from streamer.containers import audio_codecs, video_codecs
+from streamer.containers.audio_codecs import AudioCoding
 from streamer.containers.boxes import Box
-from streamer.containers.codecs import AudioCoding, Coding
+from streamer.containers.video_codecs import Coding
 from streamer.errors import MediaUnreadable
 
 # bytes before the boxes of an entry, by handler
@@ -140,17 +141,17 @@ _CAN_BE_CODEC = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]{3}")
 
 
 _CONFIGURATIONS: dict[bytes, Callable[[bytes, str], Coding]] = {
-    b"avcC": codecs.avc,
-    b"hvcC": codecs.hevc,
-    b"av1C": lambda record, _: codecs.av1(record),
-    b"vpcC": lambda record, _: codecs.vp9(record[4:]),
+    b"avcC": video_codecs.avc,
+    b"hvcC": video_codecs.hevc,
+    b"av1C": lambda record, _: video_codecs.av1(record),
+    b"vpcC": lambda record, _: video_codecs.vp9(record[4:]),
 }
 _SOUND_CONFIGURATIONS: dict[bytes, Callable[[bytes], AudioCoding]] = {
-    b"dOps": codecs.opus,
-    b"dfLa": lambda record: codecs.flac(record[8:]),
-    b"alac": lambda record: codecs.alac(record[4:]),
-    b"dac3": codecs.ac3,
-    b"dec3": codecs.eac3,
+    b"dOps": audio_codecs.opus,
+    b"dfLa": lambda record: audio_codecs.flac(record[8:]),
+    b"alac": lambda record: audio_codecs.alac(record[4:]),
+    b"dac3": audio_codecs.ac3,
+    b"dec3": audio_codecs.eac3,
 }
 _DOLBY_VISION_ONLY = (b"dvh1", b"dvhe", b"dva1", b"dvav", b"dav1")
 
@@ -271,7 +272,7 @@ def plausible_aspect(across: int, down: int) -> Fraction | None:
 
 def _video_coding(entry: Entry) -> tuple[str, Coding]:
     if entry.kind in _DOLBY_VISION_ONLY and (box := entry.parts.get(b"dvcC") or entry.parts.get(b"dvvC")):
-        return entry.name, Coding(codec=codecs.dolby_vision(box.content(), entry.kind.decode()))
+        return entry.name, Coding(codec=video_codecs.dolby_vision(box.content(), entry.kind.decode()))
     if entry.kind in _PRORES:
         depth, chroma = _PRORES[entry.kind]
         return entry.name, Coding(codec=entry.kind.decode(), bit_depth=depth, chroma=chroma)
@@ -281,7 +282,7 @@ def _video_coding(entry: Entry) -> tuple[str, Coding]:
     if entry.kind == b"mp4v" and b"esds" in entry.parts:
         object_type, specific = _decoder_config(entry.parts[b"esds"].content()[4:])
         visual = object_type == _OBJECT_TYPE_VISUAL
-        coding = codecs.mpeg4_visual(specific) if visual else Coding(codec=f"mp4v.{object_type:02X}")
+        coding = video_codecs.mpeg4_visual(specific) if visual else Coding(codec=f"mp4v.{object_type:02X}")
         return _OBJECT_TYPES.get(object_type, entry.name), coding
     return entry.name, Coding(codec=entry.codec)
 
@@ -296,7 +297,7 @@ def _audio_coding(entry: Entry) -> tuple[str, AudioCoding]:
     if b"esds" in parts:
         object_type, specific = _decoder_config(parts[b"esds"].content()[4:])
         if object_type == _OBJECT_TYPE_AAC:
-            coding = codecs.aac(specific)
+            coding = audio_codecs.aac(specific)
             return _MPEG4_SOUND.get(coding.codec, entry.name), coding
         coding = AudioCoding(codec=f"mp4a.{object_type:02X}")
         return _OBJECT_TYPES.get(object_type, entry.name), coding
@@ -351,7 +352,7 @@ def _as_container_says(coding: Coding, entry: Entry) -> Coding:
     fields = entry.parts[b"fiel"].content(1) if b"fiel" in entry.parts else b""
     return replace(
         coding,
-        dynamic_range=codecs.dynamic_range(transfer) or coding.dynamic_range,
+        dynamic_range=video_codecs.dynamic_range(transfer) or coding.dynamic_range,
         is_interlaced={b"\1": False, b"\2": True}.get(fields, coding.is_interlaced),
     )
 

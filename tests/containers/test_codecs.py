@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.containers import codecs
+from streamer.containers import audio_codecs, video_codecs
+from streamer.containers.audio_codecs import AudioCoding
 from streamer.containers.bits import BitReader, rbsp
-from streamer.containers.codecs import AudioCoding, Coding
 from streamer.containers.media import DynamicRange
+from streamer.containers.video_codecs import Coding
 from streamer.errors import MediaUnreadable
 
 
@@ -94,7 +95,7 @@ LISTS = "1" + "1" + "1" * 16 + "1" + ue(16) + "0" * 6  # all of the first list, 
     ],
 )
 def test_avc_record_is_followed(record: bytes, coding: tuple[object, ...]) -> None:
-    found = codecs.avc(record)
+    found = video_codecs.avc(record)
     told = (found.codec, found.bit_depth, found.chroma, found.is_interlaced, found.dynamic_range)
     assert told == coding
 
@@ -149,7 +150,7 @@ ALL_LISTS = (
     ],
 )
 def test_transfer_is_found_behind_all_that_may_stand_before_it(sps: bytes) -> None:
-    assert codecs.hevc(hvcc(sps)).dynamic_range == "pq"
+    assert video_codecs.hevc(hvcc(sps)).dynamic_range == "pq"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_transfer_is_found_behind_all_that_may_stand_before_it(sps: bytes) -> No
     ],
 )
 def test_broken_sequence_of_hevc_says_nothing_of_the_transfer(sps: bytes) -> None:
-    coding = codecs.hevc(hvcc(sps))
+    coding = video_codecs.hevc(hvcc(sps))
     assert (coding.codec, coding.dynamic_range) == ("hvc1.1.6.L93.B0", None)
 
 
@@ -180,21 +181,21 @@ def test_broken_sequence_of_hevc_says_nothing_of_the_transfer(sps: bytes) -> Non
     ],
 )
 def test_name_of_hevc_tells_profile_tier_level_and_constraints(head: str, codec: str) -> None:
-    assert codecs.hevc(hvcc(head=head)).codec == codec
+    assert video_codecs.hevc(hvcc(head=head)).codec == codec
 
 
 def test_record_of_hevc_tells_depth_chroma_and_fields() -> None:
     head = "02 20000000 {}00000000000 99 f000 fc fe fa fa 0000 0f"
-    coding = codecs.hevc(hvcc(head=head.format("9")), "hev1")
+    coding = video_codecs.hevc(hvcc(head=head.format("9")), "hev1")
     assert coding == Coding(codec="hev1.2.4.L153.90", bit_depth=10, chroma="4:2:2", is_interlaced=False)
-    assert codecs.hevc(hvcc(head=head.format("5"))).is_interlaced is True
-    assert codecs.hevc(hvcc(head=head.format("d"))).is_interlaced is None
-    assert codecs.hevc(hvcc(head=head.format("1"))).is_interlaced is None
+    assert video_codecs.hevc(hvcc(head=head.format("5"))).is_interlaced is True
+    assert video_codecs.hevc(hvcc(head=head.format("d"))).is_interlaced is None
+    assert video_codecs.hevc(hvcc(head=head.format("1"))).is_interlaced is None
 
 
 def test_sequence_of_hevc_is_found_behind_other_units() -> None:
     before = bytes([0xA0]) + b"\0\2\0\3abc\0\1d"
-    assert codecs.hevc(hvcc(hevc_sps(), before=before)).dynamic_range == "pq"
+    assert video_codecs.hevc(hvcc(hevc_sps(), before=before)).dynamic_range == "pq"
 
 
 def av1c(flags: str, sequence: bytes = b"", head: bytes = b"\x0a") -> bytes:
@@ -277,7 +278,7 @@ MAIN_10 = "000 00100 0 1 0 0 1 1 00"
 def test_av1_record_is_followed(
     record: bytes, codec: str, depth: int, chroma: str, dynamic_range: str | None
 ) -> None:
-    found = codecs.av1(record)
+    found = video_codecs.av1(record)
     assert (found.codec, found.bit_depth, found.chroma) == (codec, depth, chroma)
     assert (found.is_interlaced, found.dynamic_range) == (False, dynamic_range)
 
@@ -296,7 +297,7 @@ def test_av1_record_is_followed(
 def test_vp9_record_is_followed(
     record: str, codec: str, depth: int, chroma: str | None, dynamic_range: DynamicRange | None
 ) -> None:
-    assert codecs.vp9(bytes.fromhex(record)) == Coding(
+    assert video_codecs.vp9(bytes.fromhex(record)) == Coding(
         codec=codec, bit_depth=depth, chroma=chroma, is_interlaced=False, dynamic_range=dynamic_range
     )
 
@@ -312,14 +313,14 @@ def test_vp9_record_is_followed(
     ],
 )
 def test_vp9_features_are_followed(private: str, codec: str, depth: int, chroma: str) -> None:
-    assert codecs.vp9_of_private(bytes.fromhex(private)) == Coding(
+    assert video_codecs.vp9_of_private(bytes.fromhex(private)) == Coding(
         codec=codec, bit_depth=depth, chroma=chroma, is_interlaced=False
     )
 
 
 @pytest.mark.parametrize("private", ["", "01", "0101", "010100", "02010a", "01020000 02010a"])
 def test_vp9_without_profile_or_level_has_no_name(private: str) -> None:
-    assert codecs.vp9_of_private(bytes.fromhex(private)) is None
+    assert video_codecs.vp9_of_private(bytes.fromhex(private)) is None
 
 
 GENERAL = "0 0 0"
@@ -370,22 +371,30 @@ PROGRAM = (
 def test_aac_configuration_is_followed(
     config: bytes, codec: str, channels: int | None, rate: int | None
 ) -> None:
-    assert codecs.aac(config) == AudioCoding(codec=codec, channels=channels, sample_rate=rate)
+    assert audio_codecs.aac(config) == AudioCoding(codec=codec, channels=channels, sample_rate=rate)
 
 
 @pytest.mark.parametrize(
     ("read", "record", "coding"),
     [
-        (codecs.ac3, bits("00 01000 000 111 1 01111 00000"), ("ac-3", 6, 48000)),
-        (codecs.ac3, bits("01 01000 000 010 0 01111 00000"), ("ac-3", 2, 44100)),
-        (codecs.ac3, bits("11 01000 000 001 0 01111 00000"), ("ac-3", 1, None)),
-        (codecs.eac3, bits((640, 13), "000 00 10000 0 0 000 111 1 000 0000 0"), ("ec-3", 6, 48000)),
-        (codecs.eac3, bits((640, 13), "000 00 10000 0 0 000 111 1 000 0001 000000010"), ("ec-3", 8, 48000)),
-        (codecs.eac3, bits((640, 13), "000 10 10000 0 0 000 111 1 000 0001 100000100"), ("ec-3", 8, 32000)),
-        (codecs.opus, b"\0\2\1\x38", ("opus", 2, 48000)),
-        (codecs.flac, bytes(10) + bits((96000, 20), "101 10111"), ("flac", 6, 96000)),
-        (codecs.flac, bytes(14), ("flac", 1, None)),
-        (codecs.alac, bytes(5) + b"\x10\0\0\0\2" + bytes(10) + (44100).to_bytes(4), ("alac", 2, 44100)),
+        (audio_codecs.ac3, bits("00 01000 000 111 1 01111 00000"), ("ac-3", 6, 48000)),
+        (audio_codecs.ac3, bits("01 01000 000 010 0 01111 00000"), ("ac-3", 2, 44100)),
+        (audio_codecs.ac3, bits("11 01000 000 001 0 01111 00000"), ("ac-3", 1, None)),
+        (audio_codecs.eac3, bits((640, 13), "000 00 10000 0 0 000 111 1 000 0000 0"), ("ec-3", 6, 48000)),
+        (
+            audio_codecs.eac3,
+            bits((640, 13), "000 00 10000 0 0 000 111 1 000 0001 000000010"),
+            ("ec-3", 8, 48000),
+        ),
+        (
+            audio_codecs.eac3,
+            bits((640, 13), "000 10 10000 0 0 000 111 1 000 0001 100000100"),
+            ("ec-3", 8, 32000),
+        ),
+        (audio_codecs.opus, b"\0\2\1\x38", ("opus", 2, 48000)),
+        (audio_codecs.flac, bytes(10) + bits((96000, 20), "101 10111"), ("flac", 6, 96000)),
+        (audio_codecs.flac, bytes(14), ("flac", 1, None)),
+        (audio_codecs.alac, bytes(5) + b"\x10\0\0\0\2" + bytes(10) + (44100).to_bytes(4), ("alac", 2, 44100)),
     ],
 )
 def test_record_of_sound_is_followed(
@@ -405,7 +414,7 @@ def test_record_of_sound_is_followed(
     ],
 )
 def test_mpeg4_visual_is_named_by_its_profile(config: bytes, codec: str) -> None:
-    assert codecs.mpeg4_visual(config) == Coding(codec=codec, bit_depth=8, chroma="4:2:0")
+    assert video_codecs.mpeg4_visual(config) == Coding(codec=codec, bit_depth=8, chroma="4:2:0")
 
 
 @pytest.mark.parametrize(
@@ -413,7 +422,7 @@ def test_mpeg4_visual_is_named_by_its_profile(config: bytes, codec: str) -> None
     [("01000a2d", "dvh1.05.05"), ("0100104c0000", "dvh1.08.09"), ("010014fd", "dvh1.10.31")],
 )
 def test_dolby_vision_is_named_by_profile_and_level(record: str, codec: str) -> None:
-    assert codecs.dolby_vision(bytes.fromhex(record), "dvh1") == codec
+    assert video_codecs.dolby_vision(bytes.fromhex(record), "dvh1") == codec
 
 
 @pytest.mark.parametrize(
@@ -426,21 +435,21 @@ def test_dolby_vision_is_named_by_profile_and_level(record: str, codec: str) -> 
     ],
 )
 def test_dynamic_range_is_that_of_the_transfer(transfer: int | None, dynamic_range: str | None) -> None:
-    assert codecs.dynamic_range(transfer) == dynamic_range
+    assert video_codecs.dynamic_range(transfer) == dynamic_range
 
 
 RECORDS: dict[str, Callable[[bytes], object]] = {
-    "avc": codecs.avc,
-    "hevc": codecs.hevc,
-    "av1": codecs.av1,
-    "vp9": codecs.vp9,
-    "dolby vision": lambda record: codecs.dolby_vision(record, "dvh1"),
-    "aac": codecs.aac,
-    "ac3": codecs.ac3,
-    "eac3": codecs.eac3,
-    "opus": codecs.opus,
-    "flac": codecs.flac,
-    "alac": codecs.alac,
+    "avc": video_codecs.avc,
+    "hevc": video_codecs.hevc,
+    "av1": video_codecs.av1,
+    "vp9": video_codecs.vp9,
+    "dolby vision": lambda record: video_codecs.dolby_vision(record, "dvh1"),
+    "aac": audio_codecs.aac,
+    "ac3": audio_codecs.ac3,
+    "eac3": audio_codecs.eac3,
+    "opus": audio_codecs.opus,
+    "flac": audio_codecs.flac,
+    "alac": audio_codecs.alac,
 }
 
 
@@ -451,7 +460,7 @@ def test_record_too_short_for_its_name_is_refused(name: str, record: bytes) -> N
         RECORDS[name](record)
 
 
-@pytest.mark.parametrize(("read", "version"), [(codecs.avc, b"\0"), (codecs.av1, b"\x82")])
+@pytest.mark.parametrize(("read", "version"), [(video_codecs.avc, b"\0"), (video_codecs.av1, b"\x82")])
 def test_other_version_is_refused(read: Callable[[bytes], Coding], version: bytes) -> None:
     with pytest.raises(MediaUnreadable):
         read(version + bytes(40))
@@ -460,7 +469,7 @@ def test_other_version_is_refused(read: Callable[[bytes], Coding], version: byte
 @given(st.binary(max_size=200))
 def test_any_bytes_are_followed_or_refused(data: bytes) -> None:
     starts = (b"", avcc(b"")[:8], hvcc(hevc_sps())[:28], av1c(MAIN) + b"\x0a\x20")
-    for read in (*RECORDS.values(), codecs.vp9_of_private, codecs.mpeg4_visual):
+    for read in (*RECORDS.values(), video_codecs.vp9_of_private, video_codecs.mpeg4_visual):
         for start in starts:
             with suppress(MediaUnreadable):
                 read(start + data)
