@@ -161,17 +161,17 @@ def _works_in(folder: Path, name: str, process: str) -> bool:
 
 def assert_whole(server: Server) -> None:
     """What was made of the videos is there, each a row and a whole file, and nothing else is."""
+    server.assert_consistent()
     rows = server.query("SELECT file_path, size, mime_type FROM derived")
     found = {f"derived/{path.name}": path.stat().st_size for path in (server.data / "derived").iterdir()}
     assert found == {path: size for path, size, _ in rows}
-    assert leftovers(server) == []
+    eventually(lambda: leftovers(server) == [], "no scratch folder is left")
     by_type: dict[str, list[Path]] = {}
     for path, _, mime_type in rows:
         by_type.setdefault(mime_type, []).append(server.data / path)
     for path in by_type.get("text/vtt", []):
         assert path.read_bytes().startswith(b"WEBVTT"), path
     _assert_decodes([*by_type.get("image/jpeg", []), *by_type.get("video/mp4", [])])
-    server.assert_consistent()
 
 
 def _assert_decodes(paths: list[Path]) -> None:
@@ -204,5 +204,11 @@ def packets(path: Path, stream: str) -> str:
 def wait_for_ffmpeg(server: Server, step: str) -> int:
     """Wait until ffmpeg works on this step of some video; its process id."""
     running = f"SELECT id FROM job WHERE state = 'running' AND step = '{step}'"
-    eventually(lambda: bool(server.query(running) and programs(server.data)), f"{step} is made", WAIT_SECONDS)
-    return programs(server.data)[0]
+    found: list[int] = []  # a step may run it several times, with nothing between two of them
+
+    def is_made() -> bool:
+        found[:] = programs(server.data)
+        return bool(found and server.query(running))
+
+    eventually(is_made, f"{step} is made", WAIT_SECONDS)
+    return found[0]

@@ -269,7 +269,7 @@ def test_what_has_failed_is_done_when_it_is_tried_again_with_another_ffmpeg(
     assert found["links"]["poster"].endswith(".jpg")
 
 
-STUBBORN = {"sleeps": 3.0, "ignores_sigterm": 6.0}
+STUBBORN = {"sleeps": 10.0, "ignores_sigterm": 15.0}
 """Programs that do not end, and how many seconds it takes at most until they are gone."""
 
 
@@ -291,7 +291,7 @@ def test_a_program_that_does_not_end_does_not_outlive_its_video(stubborn: tuple[
     with Pulse(server):
         assert server.api.delete(video_id).status == 204
         eventually(lambda: not films.programs(server.data, ""), "it has ended", seconds)
-    eventually(lambda: films.leftovers(server) == [], "what it wrote is gone", 3)
+    eventually(lambda: films.leftovers(server) == [], "what it wrote is gone")
     assert "failed" not in server.log
 
 
@@ -308,7 +308,7 @@ def test_a_program_that_does_not_end_dies_with_a_server_that_is_killed(
 ) -> None:
     server, video_id, _ = stubborn
     server.kill()
-    eventually(lambda: not films.programs(server.data, ""), "it has ended", 2)
+    eventually(lambda: not films.programs(server.data, ""), "it has ended")
     server.start()
     eventually(lambda: len(films.leftovers(server)) == 2, "only the next attempt is there: lock and folder")
     assert server.api.delete(video_id).status == 204
