@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 
 from streamer.containers import mp4
@@ -13,6 +12,7 @@ from streamer.containers.media import Media, TextTrack
 from streamer.errors import MediaUnreadable
 from tests.containers import ffprobe
 from tests.containers.ffprobe import make, pictures, sound
+from tests.ffmpeg import clips
 
 X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
 X265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:pools=1", "-pix_fmt"]
@@ -236,14 +236,14 @@ def test_says_what_ffprobe_says(corpus: Corpus, name: str) -> None:
     ],
 )
 def test_newer_ffmpeg_is_understood_as_well(tmp_path: Path, recipe: list[str]) -> None:
-    path = make(tmp_path / "new.mp4", *recipe, program=imageio_ffmpeg.get_ffmpeg_exe())
+    path = make(tmp_path / "new.mp4", *recipe, program=clips.packaged_ffmpeg())
     assert_agrees(path)
     assert not read(path).is_truncated
 
 
 def test_sound_without_compression_may_be_in_mp4(tmp_path: Path) -> None:
     arguments = [*sound(0.2), "-c:a", "pcm_s24le"]
-    path = make(tmp_path / "new.mp4", *arguments, program=imageio_ffmpeg.get_ffmpeg_exe())
+    path = make(tmp_path / "new.mp4", *arguments, program=clips.packaged_ffmpeg())
     assert read(path).audio[0].name == "pcm_s24le"  # which ffprobe 5.1 takes for pcm_s16le
 
 

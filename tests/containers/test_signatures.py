@@ -4,7 +4,6 @@ import subprocess
 import time
 from itertools import repeat
 
-import imageio_ffmpeg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from streamer.containers.signatures import (
     Container,
     recognise,
 )
+from tests.ffmpeg import clips
 
 
 def box(kind: bytes, content: bytes = b"") -> bytes:
@@ -294,7 +294,7 @@ CLIPS: dict[str, tuple[str, Container | None]] = {
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The head of every clip whose encoders this build of ffmpeg has."""
-    folder, ffmpeg = tmp_path_factory.mktemp("clips"), imageio_ffmpeg.get_ffmpeg_exe()
+    folder, ffmpeg = tmp_path_factory.mktemp("clips"), clips.packaged_ffmpeg()
     listing = subprocess.run(
         [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True
     )

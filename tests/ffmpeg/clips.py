@@ -54,14 +54,20 @@ def tools() -> Tools:
     return found
 
 
-@functools.cache
-def packaged_tools() -> Tools:
-    """That of imageio-ffmpeg."""
+def packaged_ffmpeg() -> str:
+    """The program of imageio-ffmpeg."""
     try:
         import imageio_ffmpeg
     except ImportError:
         require(False, "needs imageio-ffmpeg, of the extra media")
-    found = ffmpeg_tools.find_tools(imageio_ffmpeg.get_ffmpeg_exe(), FOLDER)
+    program: str = imageio_ffmpeg.get_ffmpeg_exe()
+    return program
+
+
+@functools.cache
+def packaged_tools() -> Tools:
+    """That of imageio-ffmpeg."""
+    found = ffmpeg_tools.find_tools(packaged_ffmpeg(), FOLDER)
     assert found is not None
     return found
 

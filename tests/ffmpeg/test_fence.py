@@ -17,13 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import pytest
 
 from streamer.containers import signatures
 from streamer.errors import FfmpegFailed, Stopped
 from streamer.ffmpeg import fence
-from tests.ffmpeg import hostile, stand_ins
+from tests.ffmpeg import clips, hostile, stand_ins
 from tests.live import disks
 from tests.live.harness import Background, eventually, needs_proc, require
 
@@ -526,7 +525,7 @@ class Listener:
 
 FFMPEGS: dict[str, Callable[[], str | None]] = {
     "of the system": lambda: shutil.which("ffmpeg"),
-    "of imageio-ffmpeg": imageio_ffmpeg.get_ffmpeg_exe,
+    "of imageio-ffmpeg": clips.packaged_ffmpeg,
 }
 
 
@@ -540,7 +539,7 @@ def ffmpeg(request: pytest.FixtureRequest) -> str:
 
 def make_video(path: Path, colour: str, *options: str) -> Path:
     source = ["-f", "lavfi", "-i", f"color={colour}:s=64x48:d=1:r=5"]
-    quiet = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y"]
+    quiet = [clips.packaged_ffmpeg(), "-v", "error", "-nostdin", "-y"]
     subprocess.run([*quiet, *source, "-c:v", "mpeg2video", *options, str(path)], check=True)
     return path
 
@@ -709,7 +708,7 @@ def test_text_inside_of_a_video_opens_no_file(victim: Victim, tmp_path: Path, na
         text.write_text(hostile.TEXTS[name].format(target))
         avi.write_bytes(hostile.avi_with_subtitles(text.read_bytes()))
         victim.give(avi, signatures.AVI)
-    hostile.matroska_with_text(imageio_ffmpeg.get_ffmpeg_exe(), matroska, text)
+    hostile.matroska_with_text(clips.packaged_ffmpeg(), matroska, text)
     victim.give(matroska, signatures.MATROSKA)
 
 

@@ -5,13 +5,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
-import imageio_ffmpeg
 import pytest
 
 from streamer.errors import ConfigurationError
 from streamer.ffmpeg.tools import Tools, find_tools
-from tests.ffmpeg import stand_ins
+from tests.ffmpeg import clips, stand_ins
 from tests.live.harness import require
 
 FOLDER = Path(tempfile.gettempdir())
@@ -61,7 +61,7 @@ def test_ffmpeg_of_the_system_is_found_with_what_it_can_do() -> None:
 
 
 def test_nothing_but_names_is_read_from_the_lists() -> None:
-    tools = found(imageio_ffmpeg.get_ffmpeg_exe())
+    tools = found(clips.packaged_ffmpeg())
     assert not {"=", "Video", "Audio", "------"} & (tools.encoders | tools.filters)
     assert 100 < len(tools.encoders) < 1000
     assert 100 < len(tools.filters) < 2000
@@ -70,7 +70,7 @@ def test_nothing_but_names_is_read_from_the_lists() -> None:
 @pytest.mark.usefixtures("empty_path")
 def test_ffmpeg_of_imageio_is_found_where_the_system_has_none() -> None:
     tools = found("auto")
-    assert tools.ffmpeg == imageio_ffmpeg.get_ffmpeg_exe()
+    assert tools.ffmpeg == clips.packaged_ffmpeg()
     assert tools.ffprobe is None
     assert tools.encoders >= SOME_ENCODERS
     assert tools.filters >= SOME_FILTERS
@@ -90,7 +90,7 @@ def test_imageio_without_a_program_for_this_machine_is_none(monkeypatch: pytest.
     def refuse() -> str:
         raise RuntimeError("No ffmpeg exe could be found.")
 
-    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", refuse)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(get_ffmpeg_exe=refuse))
     assert find_tools("auto", FOLDER) is None
 
 
@@ -98,7 +98,7 @@ def test_broken_one_on_path_is_passed_over(empty_path: Path) -> None:
     broken = empty_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    assert found("auto").ffmpeg == imageio_ffmpeg.get_ffmpeg_exe()
+    assert found("auto").ffmpeg == clips.packaged_ffmpeg()
 
 
 def test_configured_one_comes_first(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_older_one_on_path_is_passed_over(
     empty_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = versioned(empty_path, "4.4.2-0ubuntu0.22.04.1")
-    assert found("auto").ffmpeg == imageio_ffmpeg.get_ffmpeg_exe()
+    assert found("auto").ffmpeg == clips.packaged_ffmpeg()
     assert caplog.messages == [f"{old} is passed over: want ffmpeg 5.1 or later; this is 4.4.2"]
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     assert find_tools("auto", FOLDER) is None
@@ -193,5 +193,5 @@ def test_release_that_is_recent_enough_is_taken_and_a_development_build(tmp_path
 
 def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found(imageio_ffmpeg.get_ffmpeg_exe())
+    found(clips.packaged_ffmpeg())
     assert os.listdir(tmp_path) == []

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 
+from tests.ffmpeg import clips
 from tests.helpers import video_bytes
 from tests.live.harness import MIB, USERNAME, Api, Server, Worker, require
 
@@ -170,7 +170,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Films of one hour with a picture every second: MP4 with moov at its end, Matroska, WebM."""
     folder = tmp_path_factory.mktemp("films")
     made = {name: folder / f"hour.{name}" for name in ("mp4", "mkv", "webm")}
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y"]
+    ffmpeg = [clips.packaged_ffmpeg(), "-v", "error", "-nostdin", "-y"]
     raw = folder / "hour.yuv"
     with raw.open("wb") as file:
         file.writelines(frame(second) for second in range(SECONDS))

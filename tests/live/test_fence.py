@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import pytest
 
 from tests.containers import ffprobe
@@ -145,7 +144,7 @@ def test_a_text_inside_of_a_film_opens_no_other_file(
     text, matroska, files = tmp_path / "text", tmp_path / "film.mkv", []
     for target in (traps.targets[0], traps.targets[3]):
         text.write_text(hostile.TEXTS[name].format(target))
-        hostile.matroska_with_text(imageio_ffmpeg.get_ffmpeg_exe(), matroska, text)
+        hostile.matroska_with_text(clips.packaged_ffmpeg(), matroska, text)
         files += [hostile.avi_with_subtitles(text.read_bytes()), matroska.read_bytes()]
     assert given(server, files, tmp_path) <= {201, 415}
     assert not traps.was_touched()

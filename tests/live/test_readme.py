@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 
+from tests.ffmpeg import clips
 from tests.live.conftest import StartServer, StartWorker
 from tests.live.harness import Api, Server
 
@@ -26,7 +26,7 @@ def clip(tmp_path: Path) -> Path:
     """The video that the commands take from the current folder."""
     path = tmp_path / "clip.mp4"
     source = ["-f", "lavfi", "-i", "testsrc2=size=160x90", "-t", "1"]
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, str(path)], check=True)
+    subprocess.run([clips.packaged_ffmpeg(), "-v", "error", *source, str(path)], check=True)
     return path
 
 
