@@ -13,7 +13,7 @@ from types import FrameType
 import peewee
 
 import streamer
-from streamer import accounts, cleanup, housekeeping, inputs, logs, planning, server
+from streamer import accounts, cleanup, digests, housekeeping, inputs, logs, planning, server
 from streamer.app import DATABASE, create_app
 from streamer.config import Config, unknown_settings
 from streamer.database import Database, open_database
@@ -179,9 +179,11 @@ def _is_loopback(host: str) -> bool:
 
 def _clean(config: Config, options: argparse.Namespace) -> int:
     logs.configure(config.log_format)
-    intake = _existing(config)
+    database, storage = _existing_database(config), _storage(config)
+    intake = Intake(database, storage, config, None)  # the work that videos need is the server's to plan
     before = intake.storage.incoming()
-    housekeeping.look_after(intake)
+    cleanup.sweep(intake)
+    digests.compute_missing(database, storage)
     left = intake.storage.incoming()
     print(f"removed {len(set(before) - set(left))} files of uploads, kept {len(left)}")
     return 0
@@ -190,8 +192,11 @@ def _clean(config: Config, options: argparse.Namespace) -> int:
 def _existing(config: Config) -> Intake:
     """The data folder, which has to be there, with its ffmpeg. Raises StreamerError."""
     database = _existing_database(config)
-    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
-    return Intake(database, storage, config, find_tools(config.ffmpeg, config.data))
+    return Intake(database, _storage(config), config, find_tools(config.ffmpeg, config.data))
+
+
+def _storage(config: Config) -> LocalStorage:
+    return LocalStorage(config.data, group_reads=config.sendfile != OFF)
 
 
 def _existing_database(config: Config) -> Database:

@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import threading
+import time
 from collections import OrderedDict
+from math import inf
 from pathlib import Path
 
 from streamer.database import Database
@@ -42,14 +44,19 @@ class Carried:
                 self._digests.popitem(last=False)
 
 
-def compute_missing(database: Database, storage: LocalStorage) -> None:
-    """Compute the digests that could not be carried along."""
+def compute_missing(database: Database, storage: LocalStorage, until: float = inf) -> None:
+    """Compute the digests that could not be carried along.
+
+    Some of them, where that takes longer than ``until`` on the monotonic clock.
+    """
     last = 0
     while videos := _without_digest(database, last):
         for last, file_path in videos:
+            if time.monotonic() >= until:
+                return
             try:
                 digest = _digest(storage.path(file_path))
-            except FileNotFoundError as error:
+            except OSError as error:
                 if Video.select().where(Video.id == last).exists(database):  # it was not deleted just now
                     logger.warning("cannot compute the digest of video %s: %s", last, error)
                 continue

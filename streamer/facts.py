@@ -10,6 +10,8 @@ from dataclasses import asdict
 from math import inf
 from typing import Any
 
+import peewee
+
 from streamer.containers import reading, signatures
 from streamer.containers.media import AudioTrack, Media, Source, TextTrack, VideoTrack
 from streamer.database import Database
@@ -55,28 +57,34 @@ def parse(text: str) -> Media:
 def read_missing(database: Database, storage: LocalStorage, until: float = inf) -> None:
     """Look into the videos that this version of the readers has not seen.
 
-    Into some of them, where that takes longer than ``until`` on the monotonic clock.
+    Into some of them, where that takes longer than ``until`` on the monotonic clock. What cannot be read
+    just now is left for the next time; what was known stays known if this version can't read it.
     """
-    while time.monotonic() < until and (videos := _unread(database)):
-        for video_id, file_path, mime_type in videos:
-            media = _read_stored(storage, file_path, mime_type)
-            Video.update(media=to_json(media), read_by=VERSION).where(
+    last = (-1, 0)
+    while time.monotonic() < until and (videos := _unread(database, last)):
+        for read_by, video_id, file_path, mime_type in videos:
+            last = (read_by, video_id)
+            try:
+                media = _read_stored(storage, file_path, mime_type)
+            except OSError as error:  # one bad file must not keep the others from being read
+                logger.warning("cannot look into video %s: %s", video_id, error)
+                continue
+            known = {} if media is None else {"media": to_json(media)}
+            Video.update(read_by=VERSION, **known).where(
                 Video.id == video_id, Video.read_by < VERSION
             ).execute(database)
 
 
-def _unread(database: Database) -> list[tuple[int, str, str]]:
-    query = Video.select(Video.id, Video.file_path, Video.mime_type).where(Video.read_by < VERSION)
+def _unread(database: Database, after: tuple[int, int]) -> list[tuple[int, int, str, str]]:
+    place = peewee.Tuple(Video.read_by, Video.id)
+    query = Video.select(Video.read_by, Video.id, Video.file_path, Video.mime_type)
+    query = query.where(Video.read_by < VERSION, place > after)
     return list(query.order_by(Video.read_by, Video.id).limit(BATCH).tuples().execute(database))
 
 
 def _read_stored(storage: LocalStorage, file_path: str, mime_type: str) -> Media | None:
-    try:
-        with reading.opened(storage.path(file_path)) as source:
-            return read(mime_type, source)
-    except OSError as error:  # one bad file must not keep the others from being read
-        logger.warning("cannot look into a video: %s", error)
-        return None
+    with reading.opened(storage.path(file_path)) as source:
+        return read(mime_type, source)
 
 
 def container_of(video: Video) -> signatures.Container:

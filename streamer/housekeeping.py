@@ -12,7 +12,7 @@ from streamer.intake import Intake
 logger = logging.getLogger("streamer")
 
 INTERVAL_SECONDS = 60.0
-CATCH_UP_SECONDS = 30.0  # of an upgrade of a large library, each time
+CATCH_UP_SECONDS = 30.0  # of what there is much of after an upgrade, each time
 
 
 class Housekeeping:
@@ -34,7 +34,11 @@ class Housekeeping:
         if time.monotonic() < self._due or not self._lock.acquire(blocking=False):
             return
         self._due = time.monotonic() + self._interval
-        threading.Thread(target=self._run, name="streamer-housekeeping", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="streamer-housekeeping", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread to spare
+            logger.warning("cannot look after the data folder now: %s", error)
+            self._lock.release()
 
     def _run(self) -> None:
         try:
@@ -52,4 +56,4 @@ def look_after(intake: Intake) -> None:
     until = time.monotonic() + CATCH_UP_SECONDS
     facts.read_missing(intake.database, intake.storage, until)
     planning.plan_missing(intake.database, intake.config, intake.tools, until)
-    digests.compute_missing(intake.database, intake.storage)
+    digests.compute_missing(intake.database, intake.storage, time.monotonic() + CATCH_UP_SECONDS)

@@ -10,7 +10,6 @@ and none is lost with its worker.
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import attrgetter
 from typing import Any
 
 import peewee
@@ -22,6 +21,9 @@ from streamer.storage import locks
 from streamer.storage.local import LocalStorage
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
+LEFT_OUT = "left_out"
+"""Of what nobody here can do, or shall: it is queued when that changes."""
+
 PROCESSING, READY = "processing", "ready"
 STATUSES = (PROCESSING, READY, FAILED)
 """Of a video, which follows from the states of its jobs."""
@@ -30,6 +32,14 @@ PROBE, POSTER, CAPTIONS, STORYBOARD, VARIANT = "probe", "poster", "captions", "s
 QUICK, SLOW = (PROBE, POSTER, CAPTIONS, STORYBOARD), (VARIANT,)
 STEPS = QUICK + SLOW
 """In the order in which the queue prefers them: what is seen first goes first."""
+
+_RANKS = {
+    key: rank
+    for rank, key in enumerate(
+        (step, is_backlog) for lane in (QUICK, SLOW) for is_backlog in (False, True) for step in lane
+    )
+}
+"""The order of the queue: of either lane the backlog, which may be a whole library, comes last."""
 
 LEASE = timedelta(seconds=60)
 MOST_ATTEMPTS = 3
@@ -45,23 +55,43 @@ LONGEST_BACK_OFF = BACK_OFF * 4**MOST_ATTEMPTS
 _NO_ERROR = {"error_code": None, "error_detail": None}
 
 
-def enqueue(database: Database, video_id: int, step: str, options: Mapping[str, Any] | None = None) -> None:
+def enqueue(
+    database: Database,
+    video_id: int,
+    step: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    is_backlog: bool = False,
+) -> None:
     """Queue a step of work on a video; one that is there already begins anew.
 
-    Inside of a transaction, which ends with ``settle``.
+    What belongs to a backlog waits for all that does not. Inside of a transaction, which ends
+    with ``settle``.
     """
     now = clock.now()
+    row = {"video": video_id, "step": step, "options": json.dumps(options or {}), "state": QUEUED}
     Job.delete().where(Job.video == video_id, Job.step == step).execute(database)
-    Job.insert(
-        video=video_id,
-        step=step,
-        rank=STEPS.index(step),
-        options=json.dumps(options or {}),
-        state=QUEUED,
-        due_at=now,
-        created_at=now,
-        updated_at=now,
-    ).execute(database)
+    Job.insert(row, rank=_RANKS[step, is_backlog], due_at=now, created_at=now, updated_at=now).execute(
+        database
+    )
+
+
+def leave_out(database: Database, video_id: int, step: str) -> None:
+    """Note a step of work that a video needs, for those who can do it. Inside of a transaction."""
+    enqueue(database, video_id, step, is_backlog=True)
+    Job.update(state=LEFT_OUT).where(Job.video == video_id, Job.step == step).execute(database)
+
+
+def take_up(database: Database, steps: Collection[str], most: int) -> bool:
+    """Queue some of what was left out of these steps. False if nothing was."""
+    query = Job.select().where(Job.state == LEFT_OUT, Job.step.in_(steps)).limit(most)
+    if not query.exists(database):  # asked without the lock for writing
+        return False
+    with database.atomic():  # nobody else takes up the same
+        for job in list(query.execute(database)):
+            enqueue(database, job.video_id, job.step, is_backlog=True)
+            settle(database, job.video_id)
+    return True
 
 
 def claim(database: Database, owner: str, steps: Sequence[str] = STEPS) -> Job | None:
@@ -82,12 +112,17 @@ def claim(database: Database, owner: str, steps: Sequence[str] = STEPS) -> Job |
 
 
 def _is_due(now: datetime, steps: Sequence[str]) -> Any:
-    is_wanted = Job.rank.between(STEPS.index(steps[0]), STEPS.index(steps[-1]))
+    is_wanted = Job.rank.between(_RANKS[steps[0], False], _RANKS[steps[-1], True])
     # what is due later than any back-off was queued before the clock was set back
     return (Job.state == QUEUED) & is_wanted & ((Job.due_at <= now) | (Job.due_at > now + LONGEST_BACK_OFF))
 
 
-def held(database: Database, job_id: int, owner: str) -> Job | None:
+def is_backlog(job: Job) -> bool:
+    """Whether it was queued as a part of one."""
+    return bool(job.rank == _RANKS[job.step, True])
+
+
+def held(database: Database, job_id: int, owner: str | None) -> Job | None:
     """The job, if this owner still has it."""
     found: Job | None = Job.select().where(_is_held(job_id, owner)).get_or_none(database)
     return found
@@ -122,12 +157,20 @@ def fail(database: Database, job: Job, code: str, detail: str, *, is_final: bool
     return _end(database, job, state=QUEUED, due_at=due_at, error_code=code, error_detail=detail)
 
 
-def postpone(database: Database, job: Job) -> bool:
-    """There is no room for what the job makes: it waits, for a day at most. False as ``finish``."""
+def postpone(database: Database, job: Job, code: str) -> bool:
+    """What the job needs is not there, such as room: it waits. False, and nothing changes, after a day."""
     now = clock.now()
-    if now - job.created_at > LONGEST_WAIT:
+    since = job.created_at if job.error_code == code else now
+    if now - since > LONGEST_WAIT:
         return False
-    return _end(database, job, state=QUEUED, attempts=Job.attempts - 1, due_at=now + WAIT)
+    wait = {"due_at": now + WAIT, "created_at": since, "error_code": code, "error_detail": None}
+    _end(database, job, state=QUEUED, attempts=Job.attempts - 1, **wait)
+    return True
+
+
+def leave(database: Database, job: Job) -> bool:
+    """Nobody here shall do it any more. False as ``finish``."""
+    return _end(database, job, state=LEFT_OUT, attempts=Job.attempts - 1)
 
 
 def give_back(database: Database, job: Job) -> None:
@@ -162,12 +205,13 @@ def give_back_lost(database: Database, storage: LocalStorage) -> None:
 def retry(database: Database, video_id: int) -> bool:
     """Queue what has failed again. False if nothing has."""
     now = clock.now()
+    again = {"state": QUEUED, "attempts": 0, "losses": 0, "due_at": now, "created_at": now, **_NO_ERROR}
     with database.atomic():
-        again = {"state": QUEUED, "attempts": 0, "losses": 0, "due_at": now, "created_at": now, **_NO_ERROR}
-        has_failed = (Job.video == video_id) & (Job.state == FAILED)
-        count = Job.update(again).where(has_failed).execute(database)
+        failed = [job for job in of(database, [video_id])[video_id] if job.state == FAILED]
+        for job in failed:
+            Job.update(again, rank=_RANKS[job.step, False]).where(Job.id == job.id).execute(database)
         settle(database, video_id)
-    return bool(count)
+    return bool(failed)
 
 
 def settle(database: Database, video_id: int) -> str:
@@ -183,7 +227,7 @@ def of(database: Database, video_ids: Collection[int]) -> dict[int, list[Job]]:
     """The jobs of some videos, in the order of their steps."""
     found: dict[int, list[Job]] = {video_id: [] for video_id in video_ids}
     jobs: Iterable[Job] = Job.select().where(Job.video.in_(video_ids)).execute(database)
-    for job in sorted(jobs, key=attrgetter("rank")):
+    for job in sorted(jobs, key=lambda job: STEPS.index(job.step)):
         found[job.video_id].append(job)
     return found
 

@@ -172,8 +172,8 @@ class Job(peewee.Model):
 
     A running job has an ``owner``, which is the name of its scratch folder: when its lock is free, the
     owner is dead, and the job goes back into the queue. ``losses`` counts how often. Where there are no
-    locks between processes, the lease says so. ``rank`` orders the queue, lowest first; ``reserved``
-    bytes of the disk are kept free for what the job writes.
+    locks between processes, the lease says so. ``rank`` orders the queue, lowest first; ``created_at``
+    is since when it waits; ``reserved`` bytes of the disk are kept free for what the job writes.
     """
 
     id = peewee.AutoField()

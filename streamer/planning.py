@@ -20,22 +20,29 @@ BATCH = 20  # planned in one transaction: others want to write too
 PAUSE_SECONDS = 0.02  # between two of them
 
 
-def plan(database: Database, video: Video, config: Config, tools: Tools | None) -> None:
+def plan(
+    database: Database, video: Video, config: Config, tools: Tools | None, *, is_backlog: bool = False
+) -> None:
     """Queue what a video needs, inside of a transaction; without ffmpeg it is put off until there is one."""
     if tools is None:
         return
     planned = {job.step for job in jobs.of(database, [video.id])[video.id]}
-    for step in steps_for(video.mime_type, facts.of(video), config, tools):
-        if step not in planned:  # such as a poster that somebody has chosen
-            jobs.enqueue(database, video.id, step)
+    able = able_steps(config, tools)
+    for step in steps_for(video.mime_type, facts.of(video)):
+        if step in planned:  # such as a poster that somebody has chosen
+            continue
+        if step in able:
+            jobs.enqueue(database, video.id, step, is_backlog=is_backlog)
+        else:
+            jobs.leave_out(database, video.id, step)
     video.status = jobs.settle(database, video.id)
     Video.update(planned_by=VERSION).where(Video.id == video.id).execute(database)
 
 
-def steps_for(mime_type: str, media: Media | None, config: Config, tools: Tools) -> list[str]:
+def steps_for(mime_type: str, media: Media | None) -> list[str]:
     """The steps that a video needs."""
     if media is None:
-        return [jobs.PROBE] if tools.ffprobe is not None else []
+        return [jobs.PROBE]
     if media.has_external_data or media.is_encrypted:
         return []
     has_pictures = any(track.width and track.height for track in media.video)
@@ -44,18 +51,32 @@ def steps_for(mime_type: str, media: Media | None, config: Config, tools: Tools)
     wanted = {
         jobs.POSTER: has_pictures,
         jobs.CAPTIONS: any(track.name in TEXT_CODECS for track in media.text),
-        jobs.STORYBOARD: has_pictures and config.storyboards and bool(media.duration),
-        jobs.VARIANT: (has_pictures or not media.video) and config.transcode and has_remedy,
+        jobs.STORYBOARD: has_pictures and bool(media.duration),
+        jobs.VARIANT: (has_pictures or not media.video) and has_remedy,
     }
     return [step for step, is_wanted in wanted.items() if is_wanted]
 
 
+def able_steps(config: Config, tools: Tools) -> list[str]:
+    """The steps that can be done here, and shall."""
+    able = {
+        jobs.PROBE: tools.ffprobe is not None,
+        jobs.POSTER: True,
+        jobs.CAPTIONS: True,
+        jobs.STORYBOARD: config.storyboards,
+        jobs.VARIANT: config.transcode,
+    }
+    return [step for step, is_able in able.items() if is_able]
+
+
 def plan_missing(database: Database, config: Config, tools: Tools | None, until: float = inf) -> None:
-    """Queue what videos need that came before there was an ffmpeg, or this plan.
+    """Queue what videos need that came before there was an ffmpeg, or this plan, or were not to have it.
 
     Some of them, where that takes longer than ``until`` on the monotonic clock.
     """
-    while tools is not None and time.monotonic() < until and _plan_some(database, config, tools):
+    if tools is None:
+        return
+    while time.monotonic() < until and _plan_some(database, config, tools):
         time.sleep(PAUSE_SECONDS)
 
 
@@ -65,8 +86,7 @@ def shelve(database: Database) -> None:
     queued = Job.select(Job.video).where(is_planned).distinct().tuples()
     for some in peewee.chunked([video_id for (video_id,) in queued.execute(database)], BATCH):
         with database.atomic():
-            Job.delete().where(Job.video.in_(some), is_planned).execute(database)
-            Video.update(planned_by=0).where(Video.id.in_(some)).execute(database)
+            Job.update(state=jobs.LEFT_OUT).where(Job.video.in_(some), is_planned).execute(database)
             for video_id in some:
                 jobs.settle(database, video_id)
 
@@ -74,9 +94,9 @@ def shelve(database: Database) -> None:
 def _plan_some(database: Database, config: Config, tools: Tools) -> bool:
     is_unplanned = (Video.planned_by < VERSION) & (Video.read_by >= facts.VERSION)
     query = Video.select().where(is_unplanned).order_by(Video.planned_by, Video.id).limit(BATCH)
-    if not query.exists(database):  # asked without the lock for writing
-        return False
-    with database.atomic():  # nobody else plans the same
-        for video in list(query.execute(database)):
-            plan(database, video, config, tools)
-    return True
+    if query.exists(database):  # asked without the lock for writing
+        with database.atomic():  # nobody else plans the same
+            for video in list(query.execute(database)):
+                plan(database, video, config, tools, is_backlog=True)
+        return True
+    return jobs.take_up(database, able_steps(config, tools), BATCH)

@@ -115,11 +115,14 @@ class Task:
 def perform(intake: Intake, job: Job, folder: Path, hold: Hold) -> None:
     """Do a job, in a scratch folder, and end it.
 
-    Raises Stopped (it shall not go on, or is not held any more), FfmpegFailed, InsufficientStorage and
-    IntegrityError (the video is gone).
+    Raises Stopped (it shall not go on, or not be done here, or is not held any more), FfmpegFailed,
+    InsufficientStorage and IntegrityError (the video is gone).
     """
     if intake.tools is None:
         raise FfmpegMissing
+    if job.step not in planning.able_steps(intake.config, intake.tools):  # a setting has changed
+        jobs.leave(intake.database, job)
+        raise Stopped
     video = Video.select().where(Video.id == job.video_id).get_or_none(intake.database)
     if video is None:
         raise Stopped
@@ -136,7 +139,8 @@ def _probe(task: Task) -> None:
         task.finish()
         task.video.media = facts.to_json(media)
         Video.update(media=task.video.media).where(Video.id == task.video.id).execute(task.intake.database)
-        planning.plan(task.intake.database, task.video, task.intake.config, task.tools)
+        config, is_backlog = task.intake.config, jobs.is_backlog(task.job)
+        planning.plan(task.intake.database, task.video, config, task.tools, is_backlog=is_backlog)
 
 
 def _poster(task: Task) -> None:
@@ -216,7 +220,7 @@ def _language(text: str | None) -> str | None:
 def _variant(task: Task) -> None:
     work, size = task.work(), task.video.size
     verdict = playability.judge(task.video.mime_type, work.media)
-    if verdict is None or verdict.remedy == "none" or not task.intake.config.transcode:
+    if verdict is None or verdict.remedy == "none":
         task.publish([], derived.VARIANT)
         return
     reserve_for_job(task.intake, task.job, variants.estimate_bytes(work.media, verdict.remedy, size))

@@ -25,7 +25,8 @@ from streamer.storage.local import Scratch
 logger = logging.getLogger("streamer")
 
 POLL_SECONDS = 1.0
-LEAST_BEAT_SECONDS = 1.0
+HELD_SECONDS = 1.0  # between two looks whether the job is still ours
+BEAT_SECONDS = 5.0  # between two that it is told how far it is, each of which waits for the disk
 
 HOPELESS = {
     "cut_short",
@@ -66,13 +67,16 @@ class Workers:
         ]
         if threads:
             threads.append(threading.Thread(target=self._pass_on, name="streamer-worker-end"))
-        for thread in threads:
-            thread.start()
+        started = []
         try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
             yield
         finally:
+            self._stopping.set()
             self.stop()
-            for thread in threads:
+            for thread in started:
                 thread.join()
 
     def stop(self) -> None:
@@ -115,13 +119,11 @@ def work(intake: Intake, stopping: threading.Event, steps: Sequence[str] = jobs.
         return False
     with closing(intake.storage.scratch()) as scratch:
         job = jobs.claim(intake.database, scratch.name, steps)
-        if job is None:
-            return False
-        _do(intake, job, scratch, stopping)
-    return True
+        return job is not None and _do(intake, job, scratch, stopping)
 
 
-def _do(intake: Intake, job: Job, scratch: Scratch, stopping: threading.Event) -> None:
+def _do(intake: Intake, job: Job, scratch: Scratch, stopping: threading.Event) -> bool:
+    """Do a job. False if it lacks what the next one is likely to lack as well."""
     database = intake.database
     hold = Hold(intake, job, stopping)
     began = time.monotonic()
@@ -133,10 +135,11 @@ def _do(intake: Intake, job: Job, scratch: Scratch, stopping: threading.Event) -
         if jobs.held(database, job.id, scratch.name) is None:
             logger.info("video %s went while its %s was made", job.video_id, job.step)
         else:
-            _fail(database, job, error)
+            return _fail(database, job, error)
     else:
         seconds = time.monotonic() - began
         logger.info("made the %s of video %s in %.1f s", job.step, job.video_id, seconds)
+    return True
 
 
 def _perform(intake: Intake, job: Job, scratch: Scratch, hold: "Hold") -> None:
@@ -147,21 +150,34 @@ def _perform(intake: Intake, job: Job, scratch: Scratch, hold: "Hold") -> None:
         shutil.rmtree(scratch.path, ignore_errors=True)
 
 
-def _fail(database: Database, job: Job, error: Exception) -> None:
-    """Tell why a job could not be done."""
+def _fail(database: Database, job: Job, error: Exception) -> bool:
+    """Tell why a job could not be done. False if it lacks what the next one is likely to lack as well."""
+    if lacking := _lacking(error):
+        logger.warning("the %s of video %s has to wait: %s", job.step, job.video_id, error)
+        code, detail = lacking
+        if not jobs.postpone(database, job, code):
+            jobs.fail(database, job, code, detail, is_final=True)
+        return False
     match error:
         case FfmpegFailed(code=code, detail=detail):
             logger.warning("the %s of video %s failed: %s: %s", job.step, job.video_id, code, detail)
             jobs.fail(database, job, code, detail, is_final=code in HOPELESS)
-        case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            logger.warning("there is no room for the %s of video %s: %s", job.step, job.video_id, error)
-            if not jobs.postpone(database, job):
-                jobs.fail(
-                    database, job, "insufficient_storage", "the disk has no room for this", is_final=True
-                )
         case _:
             logger.error("the %s of video %s failed", job.step, job.video_id, exc_info=error)
             jobs.fail(database, job, "internal_error", "the log of the server tells what went wrong")
+    return True
+
+
+def _lacking(error: Exception) -> tuple[str, str] | None:
+    """What is missing here, for programs and for people, if it is not the job that has failed."""
+    match error:
+        case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return "insufficient_storage", "the disk has no room for this"
+        case peewee.OperationalError() if "full" in str(error):
+            return "insufficient_storage", "the disk has no room for this"
+        case FfmpegFailed(code="ffmpeg_missing", detail=detail):
+            return "ffmpeg_missing", detail
+    return None
 
 
 class Hold:
@@ -172,7 +188,7 @@ class Hold:
         self._job = job
         self._stopping = stopping
         self._began = time.monotonic()
-        self._next_beat = 0.0
+        self._next_look = self._next_beat = 0.0
         self._fraction = 0.0
 
     def progress(self, fraction: float) -> None:
@@ -184,16 +200,20 @@ class Hold:
         now = time.monotonic()
         if self._stopping.is_set():
             return True
-        if now < self._next_beat:
+        if now < self._next_look:
             return False
-        self._next_beat = now + LEAST_BEAT_SECONDS
-        return not self._beat(now - self._began)
-
-    def _beat(self, elapsed: float) -> bool:
-        eta = elapsed * (1 - self._fraction) / self._fraction if self._fraction else None
-        percent = round(self._fraction * 100, 1)
+        self._next_look = now + HELD_SECONDS
         try:
-            return jobs.beat(self._intake.database, self._job, percent, eta)
+            return not self._is_held(now)
         except peewee.OperationalError as error:  # such as a full disk; the lease is longer than that
             logger.warning("cannot renew the lease of a job: %s", error)
-            return True
+            return False
+
+    def _is_held(self, now: float) -> bool:
+        """Whether the job is still ours; and tell how far it is, now and then."""
+        database, job, elapsed = self._intake.database, self._job, now - self._began
+        if now < self._next_beat:
+            return jobs.held(database, job.id, job.owner) is not None
+        self._next_beat = now + BEAT_SECONDS
+        eta = elapsed * (1 - self._fraction) / self._fraction if self._fraction else None
+        return jobs.beat(database, job, round(self._fraction * 100, 1), eta)

@@ -1,6 +1,7 @@
 """The SHA-256 of a video: carried along with its bytes, or computed afterwards, and never a wrong one."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -179,6 +180,15 @@ def test_all_that_are_missing_are_computed_in_batches(
     compute(intake)
     expected = [hashlib.sha256(video_bytes(len(DATA), seed=number)).hexdigest() for number in range(5)]
     assert [video.sha256 for video in videos_of(intake)] == expected
+
+
+def test_what_takes_too_long_goes_on_the_next_time(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_digest(intake, 3)
+    ticks = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    for count, until in ((2, 2), (2, 0), (3, 100)):
+        compute_missing(intake.database, intake.storage, until)
+        assert sum(bool(video.sha256) for video in videos_of(intake)) == count
 
 
 def test_a_digest_that_is_known_is_left_alone(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,10 +164,11 @@ def test_all_are_looked_into_once(
     read_missing(intake)
     readable = (True, facts.VERSION)
     unreadable = (False, facts.VERSION)
-    assert found(intake) == [readable, unreadable, unreadable, unreadable, readable]
+    gone = (False, 0)
+    assert found(intake) == [readable, gone, unreadable, unreadable, readable]
     Video.update(media=None).execute(intake.database)
     read_missing(intake)
-    assert found(intake) == [unreadable] * 5
+    assert found(intake) == [unreadable, gone, unreadable, unreadable, unreadable]
 
 
 def test_what_takes_too_long_goes_on_the_next_time(
@@ -197,10 +198,20 @@ def test_file_that_is_gone_is_told_of_and_keeps_nobody_waiting(
     make_old(film(films, "plays.mp4").read_bytes())
     read_missing(intake)
     assert [has_facts for has_facts, _ in found(intake)] == [False, True]
-    assert "cannot look into a video" in caplog.text
+    assert "cannot look into video 1" in caplog.text
 
 
-def test_disk_that_cannot_read_one_file_keeps_no_other_from_being_read(
+def test_what_an_earlier_version_could_read_and_this_one_cannot_stays_known(
+    intake: Intake, make_old: MakeOld
+) -> None:
+    video = make_old(video_bytes(1000))
+    Video.update(media=facts.to_json(FULL)).where(Video.id == video.id).execute(intake.database)
+    read_missing(intake)
+    [row] = Video.select().execute(intake.database)
+    assert (facts.of(row), row.read_by) == (FULL, facts.VERSION)
+
+
+def test_file_that_the_disk_cannot_read_now_is_read_later_and_keeps_no_other_waiting(
     intake: Intake, make_old: MakeOld, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = film(films, "plays.mp4").read_bytes()
@@ -213,9 +224,12 @@ def test_disk_that_cannot_read_one_file_keeps_no_other_from_being_read(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(descriptor, size, position)
 
-    monkeypatch.setattr(os, "pread", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        read_missing(intake)
+    assert found(intake) == [(False, 0), (True, facts.VERSION)]
     read_missing(intake)
-    assert [has_facts for has_facts, _ in found(intake)] == [False, True]
+    assert found(intake) == [(True, facts.VERSION)] * 2
 
 
 def test_container_of_a_video_is_that_of_its_media_type() -> None:

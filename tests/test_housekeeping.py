@@ -12,7 +12,7 @@ from pathlib import Path
 import peewee
 import pytest
 
-from streamer import accounts, facts, housekeeping, jobs, planning, uploads
+from streamer import accounts, digests, facts, housekeeping, jobs, planning, uploads
 from streamer.config import Config
 from streamer.database import Database, open_database
 from streamer.housekeeping import CATCH_UP_SECONDS, INTERVAL_SECONDS, Housekeeping, look_after
@@ -256,5 +256,28 @@ def test_it_catches_up_with_a_large_library_for_a_while_each_time(
     until: list[float] = []
     monkeypatch.setattr(facts, "read_missing", lambda database, storage, end: until.append(end))
     monkeypatch.setattr(planning, "plan_missing", lambda database, config, tools, end: until.append(end))
+    monkeypatch.setattr(digests, "compute_missing", lambda database, storage, end: until.append(end))
     look_after(intake)
-    assert until == [ticks.time + CATCH_UP_SECONDS] * 2
+    assert until == [ticks.time + CATCH_UP_SECONDS] * 3
+
+
+def test_want_of_a_thread_is_told_and_it_goes_on_the_next_time(
+    intake: Intake,
+    ticks: Ticks,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    housekeeping = Housekeeping(intake)
+    ticks.time += INTERVAL_SECONDS
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        housekeeping.tick()
+    assert "can't start new thread" in caplog.text
+    ticks.time += INTERVAL_SECONDS
+    housekeeping.tick()
+    wait_for(lambda: len(work.threads) == 1)
+    finish()

@@ -180,14 +180,72 @@ def test_job_without_room_waits_for_a_day_and_has_not_been_tried(
     for _ in range(24 * 6 + 1):
         job = claim(database)
         assert job.attempts == 1
-        assert jobs.postpone(database, job)
+        assert jobs.postpone(database, job, "insufficient_storage")
         assert status(database, video) == "processing"
         frozen.forward(seconds=9 * 60)
         assert jobs.claim(database, OWNER) is None
         frozen.forward(seconds=60)
     job = claim(database)
-    assert not jobs.postpone(database, job)
+    assert not jobs.postpone(database, job, "insufficient_storage")
     assert jobs.held(database, job.id, OWNER), "who holds it has to end it"
+
+
+def test_day_of_waiting_begins_with_the_want_and_not_before(
+    database: Database, make_video: MakeVideo, frozen: Clock
+) -> None:
+    make_video(POSTER)
+    frozen.forward(days=30)  # a long queue
+    assert jobs.postpone(database, claim(database), "insufficient_storage")
+    frozen.forward(hours=23)
+    assert jobs.postpone(database, claim(database), "insufficient_storage")
+    frozen.forward(hours=2)
+    assert jobs.postpone(database, claim(database), "ffmpeg_missing"), "which is another want"
+    frozen.forward(hours=25)
+    assert not jobs.postpone(database, claim(database), "ffmpeg_missing")
+
+
+def test_backlog_waits_for_all_that_is_new(database: Database, make_video: MakeVideo) -> None:
+    old = make_video()
+    with database.atomic():
+        for step in (POSTER, STORYBOARD, VARIANT):
+            jobs.enqueue(database, old.id, step, is_backlog=True)
+    new = make_video(VARIANT, STORYBOARD)
+    found = list(iter(partial(jobs.claim, database, OWNER), None))
+    assert [(job.video_id, job.step) for job in found] == [
+        (new.id, STORYBOARD),
+        (old.id, POSTER),
+        (old.id, STORYBOARD),
+        (new.id, VARIANT),
+        (old.id, VARIANT),
+    ]
+    assert [jobs.is_backlog(job) for job in found] == [False, True, True, False, True]
+
+
+def test_what_is_tried_again_belongs_to_no_backlog(database: Database, make_video: MakeVideo) -> None:
+    video = make_video()
+    with database.atomic():
+        jobs.enqueue(database, video.id, POSTER, is_backlog=True)
+    jobs.fail(database, claim(database), "no_picture", "", is_final=True)
+    assert jobs.retry(database, video.id)
+    assert not jobs.is_backlog(claim(database))
+
+
+def test_what_is_left_out_is_nobodys_until_somebody_takes_it_up(
+    database: Database, make_video: MakeVideo
+) -> None:
+    videos = [make_video(POSTER) for _ in range(3)]
+    with database.atomic():
+        for video in videos:
+            jobs.leave_out(database, video.id, VARIANT)
+    for _ in videos:
+        jobs.finish(database, claim(database))
+    assert [status(database, video) for video in videos] == ["ready"] * 3
+    assert not jobs.retry(database, videos[0].id)
+    assert not jobs.waiting(database)
+    assert not jobs.take_up(database, [STORYBOARD], 2)
+    assert [jobs.take_up(database, [STORYBOARD, VARIANT], 2) for _ in range(3)] == [True, True, False]
+    assert [status(database, video) for video in videos] == ["processing"] * 3
+    assert {job.step for job in iter(partial(jobs.claim, database, OWNER), None)} == {VARIANT}
 
 
 def test_success_takes_the_error_of_an_earlier_attempt_away(
@@ -303,7 +361,7 @@ def test_jobs_of_some_videos_are_told_in_the_order_of_the_steps(
 
 
 def test_step_that_nobody_knows_is_not_queued(database: Database, make_video: MakeVideo) -> None:
-    with pytest.raises(ValueError, match="not in tuple"):
+    with pytest.raises(KeyError, match="nonsense"):
         make_video("nonsense")
     assert not Job.select().exists(database)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from streamer.containers.media import AudioTrack, Media, TextTrack, VideoTrack
 from streamer.ffmpeg.tools import Tools
 from streamer.intake import Intake
 from streamer.models import Job, Video
-from streamer.planning import plan_missing, steps_for
+from streamer.planning import able_steps, plan_missing, steps_for
 from tests.concurrency import at_once
 from tests.helpers import PASSWORD, Ticks
 from tests.media import open_intake
@@ -68,20 +69,22 @@ CASES: dict[str, tuple[str, Media | None, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_steps_follow_from_what_is_in_a_file(case: str) -> None:
     mime_type, media, steps = CASES[case]
-    assert steps_for(mime_type, media, Config(), TOOLS) == steps
+    assert steps_for(mime_type, media) == steps
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("setting", "step"), [("transcode", "variant"), ("storyboards", "storyboard")])
-def test_settings_leave_a_step_out(case: str, setting: str, step: str) -> None:
-    mime_type, media, steps = CASES[case]
-    config = Config(**{setting: False})  # type: ignore[arg-type]
-    assert steps_for(mime_type, media, config, TOOLS) == [name for name in steps if name != step]
-
-
-@pytest.mark.parametrize("mime_type", [AVI, TS, MP4])
-def test_without_ffprobe_nothing_is_probed(mime_type: str) -> None:
-    assert steps_for(mime_type, None, Config(), NO_FFPROBE) == []
+@pytest.mark.parametrize(
+    ("settings", "tools", "left_out"),
+    [
+        ({}, TOOLS, set()),
+        ({"transcode": False}, TOOLS, {"variant"}),
+        ({"storyboards": False}, TOOLS, {"storyboard"}),
+        ({}, NO_FFPROBE, {"probe"}),
+    ],
+)
+def test_settings_and_programs_leave_steps_out(
+    settings: dict[str, Any], tools: Tools, left_out: set[str]
+) -> None:
+    assert set(jobs.STEPS) - set(able_steps(Config(**settings), tools)) == left_out
 
 
 # --- planned when it comes, or later
@@ -124,7 +127,7 @@ def plan(intake: Intake, video: Video, tools: Tools | None = TOOLS) -> None:
 
 
 def planned(intake: Intake) -> list[tuple[int, str]]:
-    query = Job.select(Job.video, Job.step).order_by(Job.id)
+    query = Job.select(Job.video, Job.step).where(Job.state != jobs.LEFT_OUT).order_by(Job.id)
     return list(query.tuples().execute(intake.database))
 
 
@@ -197,7 +200,7 @@ def test_what_is_queued_is_forgotten_until_there_is_an_ffmpeg_again(
     jobs.finish(intake.database, job)
     planning.shelve(intake.database)
     assert planned(intake) == [(added[0].id, "poster")], "which is done"
-    assert {(row(intake, video).status, row(intake, video).planned_by) for video in added} == {("ready", 0)}
+    assert {row(intake, video).status for video in added} == {"ready"}
     plan_missing(intake.database, intake.config, TOOLS)
     assert sorted(planned(intake)) == [
         (video.id, step) for video in added for step in ("poster", "storyboard")
@@ -217,6 +220,47 @@ def test_what_runs_or_has_failed_is_not_forgotten(intake: Intake, make_video: Ma
     assert [row(intake, video).status for video in videos] == ["processing", "failed"]
     assert [row(intake, video).planned_by for video in videos] == [planning.VERSION] * 2
     assert jobs.finish(intake.database, running)
+
+
+def test_step_that_a_setting_left_out_is_done_when_the_setting_changes(
+    intake: Intake, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 2)
+    without = replace(intake.config, storyboards=False)
+    for _ in range(3):
+        with intake.database.atomic():
+            planning.plan(intake.database, make_video(), without, TOOLS)
+    plan_missing(intake.database, without, TOOLS)
+    assert planned(intake) == [(number, "poster") for number in (1, 2, 3)]
+    plan_missing(intake.database, intake.config, TOOLS)
+    assert sorted(planned(intake)) == [
+        (number, step) for number in (1, 2, 3) for step in ("poster", "storyboard")
+    ]
+    plan_missing(intake.database, without, TOOLS)
+    assert len(planned(intake)) == 6, "what is queued is not taken back"
+
+
+def test_file_that_nobody_could_probe_is_probed_when_there_is_a_program(
+    intake: Intake, make_video: MakeVideo
+) -> None:
+    video = make_video(AVI, None)
+    plan(intake, video, NO_FFPROBE)
+    assert (planned(intake), row(intake, video).status) == ([], "ready")
+    plan_missing(intake.database, intake.config, TOOLS)
+    assert (planned(intake), row(intake, video).status) == ([(video.id, "probe")], "processing")
+
+
+def test_new_video_does_not_wait_for_the_plan_of_old_ones(intake: Intake, make_video: MakeVideo) -> None:
+    old = [make_video() for _ in range(3)]
+    plan_missing(intake.database, intake.config, TOOLS)
+    new = make_video()
+    plan(intake, new)
+    found = [jobs.claim(intake.database, "0" * 32) for _ in range(3)]
+    assert [job and (job.video_id, job.step) for job in found] == [
+        (new.id, "poster"),
+        (new.id, "storyboard"),
+        (old[0].id, "poster"),
+    ]
 
 
 def test_plan_that_takes_too_long_goes_on_the_next_time(

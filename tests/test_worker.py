@@ -1,5 +1,6 @@
 """The worker does every job once, gives back what it cannot end, and outlives whatever goes wrong."""
 
+import errno
 import logging
 import os
 import shutil
@@ -11,9 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import peewee
 import pytest
 
-from streamer import cleanup, jobs, processing, videos, worker
+from streamer import cleanup, jobs, planning, processing, videos, worker
+from streamer.errors import FfmpegFailed
 from streamer.ffmpeg import variants
 from streamer.ffmpeg.variants import Remedy, Variant
 from streamer.ffmpeg.work import Work
@@ -133,7 +136,8 @@ def test_one_call_does_one_job(make_intake: MakeIntake, films: Path) -> None:
 def test_job_tells_how_far_it_is(
     make_intake: MakeIntake, films: Path, monkeypatch: pytest.MonkeyPatch, frozen: Clock
 ) -> None:
-    monkeypatch.setattr(worker, "LEAST_BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.0)
     intake = make_intake()
     video = add(intake, film(films, "plays.mp4"))
     job = jobs.claim(intake.database, "0" * 32)
@@ -299,15 +303,15 @@ def test_no_room_for_a_variant_leaves_everything_else(
     intake = make_intake(storyboards=False)
     video = add(intake, film(films, "wrapped.mkv"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 10**6, 10**6))
-    assert work_off(intake) == 2
+    work_off(intake)
     for _ in range(5):
         job = jobs_of(intake, video)["variant"]
-        assert (job.state, job.attempts, job.error_code) == ("queued", 0, None)
+        assert (job.state, job.attempts, job.error_code) == ("queued", 0, "insufficient_storage")
         assert again(intake, video).status == "processing"
         frozen.forward(minutes=10)
-        assert work_off(intake) == 1
+        work_off(intake)
     frozen.forward(days=1)
-    assert work_off(intake) == 1
+    work_off(intake)
     job = jobs_of(intake, video)["variant"]
     assert (job.state, job.error_code) == ("failed", "insufficient_storage")
     assert again(intake, video).status == "failed"
@@ -355,6 +359,57 @@ def test_what_is_hopeless_is_tried_once_and_what_may_pass_again(
     frozen.forward(seconds=20)
     work_off(hopeless)  # the disk has room again
     assert again(hopeless, video).status == "ready"
+
+
+@pytest.mark.parametrize(
+    ("wants", "code"),
+    [
+        (peewee.OperationalError("database or disk is full"), "insufficient_storage"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "insufficient_storage"),
+        (FfmpegFailed("ffmpeg_missing", "it cannot be run"), "ffmpeg_missing"),
+    ],
+)
+def test_job_that_lacks_what_all_lack_waits_and_so_do_those_behind_it(
+    make_intake: MakeIntake,
+    films: Path,
+    frozen: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    wants: Exception,
+    code: str,
+) -> None:
+    intake = make_intake(storyboards=False)
+    added = [add(intake, film(films, "plays.mp4")) for _ in range(2)]
+
+    def lack(*arguments: object) -> None:
+        raise wants
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processing, "perform", lack)
+        assert not worker.work(intake, threading.Event()), "nobody is in a hurry to try the next one"
+        first, second = (jobs_of(intake, video)["poster"] for video in added)
+        assert (first.state, first.attempts, first.error_code) == ("queued", 0, code)
+        assert (second.attempts, second.error_code) == (0, None)
+        assert [again(intake, video).status for video in added] == ["processing"] * 2
+        while jobs_of(intake, added[0])["poster"].state == "queued":
+            frozen.forward(minutes=10)
+            worker.work(intake, threading.Event())
+            worker.work(intake, threading.Event())
+        assert jobs_of(intake, added[0])["poster"].error_code == code, "after a day"
+    assert jobs.retry(intake.database, added[0].id)
+    work_off(intake)
+    assert again(intake, added[0]).status == "ready"
+
+
+def test_step_that_is_not_to_be_done_any_more_is_left_out(make_intake: MakeIntake, films: Path) -> None:
+    video = add(make_intake(), film(films, "wrapped.mkv"))
+    without = make_intake(transcode=False)
+    work_off(without)
+    assert jobs_of(without, video)["variant"].state == "left_out"
+    assert again(without, video).status == "ready"
+    intake = make_intake()
+    planning.plan_missing(intake.database, intake.config, intake.tools)
+    work_off(intake)
+    assert jobs_of(intake, video)["variant"].state == "done"
 
 
 @contextmanager

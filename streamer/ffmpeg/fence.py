@@ -133,7 +133,7 @@ def run(
     output are wanted: more are a failure, and with 0 they go nowhere.
 
     Raises Stopped when ``should_stop`` said so, and FfmpegFailed with one of the codes
-    ``timed_out`` (by the clock or the processor), ``too_much_memory``, ``output_too_large``,
+    ``timed_out`` (by the clock or the processor), ``too_much_memory``, ``killed``, ``output_too_large``,
     ``disk_full``, ``ffmpeg_missing`` (not there, or cannot be run) and ``ffmpeg_failed``. However it
     ends, the program and its group are gone.
     """
@@ -347,8 +347,8 @@ def _judge(status: int, cpu_seconds: float, limits: Limits, words: bytes) -> Non
         raise _Failure("output_too_large", f"a file would be larger than {limits.file_bytes} bytes")
     if status in (-signal.SIGKILL, -signal.SIGXCPU) and cpu_seconds > limits.cpu_seconds - 1:
         raise _Failure("timed_out", f"it was ended after {limits.cpu_seconds} seconds of processor time")
-    if status == -signal.SIGKILL:  # not by us: that is what the kernel does when memory runs out
-        raise _Failure("too_much_memory", "the system ended it")
+    if status == -signal.SIGKILL:  # not by us; when memory runs out, the kernel ends ours first
+        raise _Failure("killed", "the system ended it")
     reason = f"exit status {status}" if status > 0 else f"ended by a signal: {signal.strsignal(-status)}"
     code = next((code for sign, code in _SIGNS if sign.search(words)), "ffmpeg_failed")
     raise _Failure(code, reason)

@@ -54,7 +54,8 @@ def find_tools(setting: str, folder: Path) -> Tools | None:
     for path in _candidates():
         try:
             tools = _examine(path, folder)
-        except FfmpegFailed:
+        except FfmpegFailed as failure:
+            logger.warning("%s is passed over: %s", path, failure)
             continue
         if complaint := _too_old(tools.version):
             logger.warning("%s is passed over: %s", path, complaint)

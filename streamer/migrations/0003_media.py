@@ -1,7 +1,8 @@
 """What is in videos, what is made of them, and the queue of what is still to be made.
 
 ``job_queued`` and ``job_running`` are short however many jobs have ended: one finds the
-next job, the other those whose worker has died. ``video_read_by`` and ``video_planned_by``
+next job, the other those whose worker has died; ``job_left_out`` finds what is done when
+there is an ffmpeg, or a setting changes. ``video_read_by`` and ``video_planned_by``
 find the videos that an earlier version has looked into, or none.
 """
 
@@ -50,6 +51,7 @@ CREATE TABLE job (
 );
 CREATE INDEX job_queued ON job (rank, due_at, id) WHERE state = 'queued';
 CREATE INDEX job_running ON job (leased_until) WHERE state = 'running';
+CREATE INDEX job_left_out ON job (step) WHERE state = 'left_out';
 """
 
 

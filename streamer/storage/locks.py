@@ -26,10 +26,12 @@ def try_lock(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Let others lock a file that is about to be closed, which is enough where the kernel has the lock."""
-    if not AVAILABLE:
-        with _guard:
-            _held.discard(_identity(descriptor))
+    """Let others lock a file that is about to be closed."""
+    if AVAILABLE:  # closing is not enough: a child between fork and exec has the descriptor too
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return
+    with _guard:
+        _held.discard(_identity(descriptor))
 
 
 def _try_lock_here(descriptor: int) -> bool:

@@ -127,8 +127,8 @@ def test_memory_is_limited(run: Runner) -> None:
     run.fails("too_much_memory", "eats_memory")
 
 
-def test_being_killed_by_the_system_counts_as_too_much_memory(run: Runner) -> None:
-    run.fails("too_much_memory", "is_killed")
+def test_being_killed_by_the_system_is_told(run: Runner) -> None:
+    run.fails("killed", "is_killed")
 
 
 def test_files_are_limited(run: Runner) -> None:

@@ -224,7 +224,7 @@ def assert_goes_on(server: Server, video_id: int, original: bytes) -> None:
         ("floods_messages", "ffmpeg_failed", 3, "it wrote messages without end"),
         ("crashes", "ffmpeg_failed", 3, "ended by a signal"),
         ("reports_a_full_disk", "disk_full", 3, "No space left on device"),
-        ("is_killed", "too_much_memory", 1, "the system ended it"),
+        ("is_killed", "killed", 3, "the system ended it"),
         ("eats_memory", "too_much_memory", 1, "Cannot allocate memory"),
         ("fills_the_disk", "output_too_large", 1, "File too large"),
         ("succeeds", "result_unreadable", 1, "cannot be read"),
