@@ -18,6 +18,7 @@ VERSION = 1
 
 BATCH = 20  # planned in one transaction: others want to write too
 PAUSE_SECONDS = 0.02  # between two of them
+SHELVED_AT_ONCE = 400  # a start waits for it, and each transaction for the disk
 
 
 def plan(
@@ -84,7 +85,7 @@ def shelve(database: Database) -> None:
     """Let what is queued wait for an ffmpeg: until then its videos are as ready as they get."""
     is_planned = (Job.state == jobs.QUEUED) & (Job.options == "{}")  # and not what somebody has asked for
     queued = Job.select(Job.video).where(is_planned).distinct().tuples()
-    for some in peewee.chunked([video_id for (video_id,) in queued.execute(database)], BATCH):
+    for some in peewee.chunked([video_id for (video_id,) in queued.execute(database)], SHELVED_AT_ONCE):
         with database.atomic():
             Job.update(state=jobs.LEFT_OUT).where(Job.video.in_(some), is_planned).execute(database)
             for video_id in some:

@@ -192,7 +192,7 @@ def test_poster_that_was_chosen_before_the_plan_stays_chosen(intake: Intake, mak
 def test_what_is_queued_is_forgotten_until_there_is_an_ffmpeg_again(
     intake: Intake, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "BATCH", 2)
+    monkeypatch.setattr(planning, "SHELVED_AT_ONCE", 2)
     added = [make_video() for _ in range(5)]
     plan_missing(intake.database, intake.config, TOOLS)
     job = jobs.claim(intake.database, "0" * 32)
