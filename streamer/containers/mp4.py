@@ -23,7 +23,6 @@ from streamer.containers.media import (
     TextTrack,
     VideoTrack,
     bit_rate,
-    chosen,
 )
 from streamer.containers.sample_entries import Pictures
 from streamer.containers.tracks import LONGEST, Film, Track, read_film, rotation
@@ -55,8 +54,7 @@ def read_media(source: Source) -> Media:
     text = tuple(_text_tracks(told))
     shown: tuple[VideoTrack | AudioTrack | TextTrack, ...] = (*video, *audio, *text)
     by_number = {track.number: track for track in told}
-    first = chosen(video) or chosen(audio)
-    delay = by_number[first.number].edits.delay if first else 0.0
+    delay = _first_delay([track for track in told if track.handler in (b"vide", b"soun")], extents)
     return Media(
         duration=duration,
         start=delay if delay < (duration or LONGEST) else 0.0,
@@ -122,6 +120,12 @@ def _is_truncated(source: Source, position: int) -> bool:
     except MediaUnreadable:
         return False
     return any(box.kind in (b"mdat", b"moof") and not box.is_whole for box in behind)
+
+
+def _first_delay(tracks: Sequence[Track], extents: dict[int, Extent]) -> float:
+    """For how many seconds no track shows anything; one without samples never does."""
+    filled = (track for track in tracks if track.samples or track.identifier in extents)
+    return min((track.edits.delay for track in filled), default=0.0)
 
 
 def _film_duration(film: Film, extents: dict[int, Extent]) -> float | None:

@@ -4,12 +4,13 @@ from streamer.containers.media import VideoTrack
 from streamer.ffmpeg.tools import Tools
 
 _TRANSFER = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+_SUBSAMPLED = ("4:0:0", "4:2:0", "4:2:2")  # which RGB never is
 _HD_HEIGHT = 720
 
 
-def fit(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The size of a picture of the same aspect whose longer side is at most ``longest``; never larger."""
-    scale = min(1, longest / max(width, height))
+def fit(width: int, height: int, longer: int, shorter: int | None = None) -> tuple[int, int]:
+    """The size of a picture of the same aspect whose sides are at most so long; never larger."""
+    scale = min(1, longer / max(width, height), (shorter or longer) / min(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -51,11 +52,37 @@ def _tone_map(transfer: str, width: int, height: int) -> list[str]:
     ]
 
 
-def for_jpeg(video: VideoTrack | None = None) -> list[str]:
-    """The colours as JFIF has them: BT.601 in full range.
+def for_h264(video: VideoTrack) -> list[str]:
+    """The colours as players take H.264: 4:2:0 in 8 bits.
 
-    Players take what is not tagged and is of high definition for BT.709; ffmpeg would not.
+    What may be RGB gets the matrix of its size, which is told: ffmpeg would make BT.601 of it, which in
+    high definition players take for BT.709. Other pictures keep the matrix that they have.
     """
-    untagged = video is not None and video.dynamic_range is None and video.height >= _HD_HEIGHT
-    matrix = "in_color_matrix=bt709:" if untagged else ""
-    return [f"scale={matrix}out_color_matrix=bt601:out_range=pc", "format=yuvj420p"]
+    if video.chroma in _SUBSAMPLED or video.dynamic_range in _TRANSFER:
+        return ["format=yuv420p"]
+    matrix = "bt709" if video.height >= _HD_HEIGHT else "smpte170m"
+    return [
+        f"scale=in_color_matrix={_matrix(video)}:out_color_matrix={matrix}:out_range=tv",
+        "format=yuv420p",
+        f"setparams=colorspace={matrix}:range=tv",
+    ]
+
+
+def for_jpeg(video: VideoTrack | None = None) -> list[str]:
+    """The colours as JFIF has them: BT.601 in full range."""
+    matrix = _matrix(video) if video else "auto"
+    return [f"scale=in_color_matrix={matrix}:out_color_matrix=bt601:out_range=pc", "format=yuvj420p"]
+
+
+def for_tile(video: VideoTrack) -> list[str]:
+    """The colours as RGB in 8 bits."""
+    return [f"scale=in_color_matrix={_matrix(video)}", "format=rgb24"]
+
+
+def _matrix(video: VideoTrack) -> str:
+    """What ffmpeg has to take pictures for that are no RGB; ``auto`` is what they are tagged as, or BT.601.
+
+    Players take what is not tagged and is of high definition for BT.709. The decoder tags JPEG.
+    """
+    is_told = video.dynamic_range is not None or video.name == "mjpeg"
+    return "auto" if is_told or video.height < _HD_HEIGHT else "bt709"

@@ -59,7 +59,7 @@ def make_storyboard(work: Work, keyframes: Sequence[float] = ()) -> Storyboard:
     count = max(1, min(MOST_TILES, int(duration / LEAST_SECONDS)))
     scale = min(1, TILE_WIDTH / video.width, TILE_HEIGHT / video.height)
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
-    shown = [*filters.show(work.tools, video, width, height), "format=rgb24"]
+    shown = [*filters.show(work.tools, video, width, height), *filters.for_tile(video)]
     tiles = _tiles(work, count, duration, shown, width * height * 3, keyframes)
     picture = _tiled(work, _filled(tiles), width, height)
     return Storyboard(picture, tuple(_cues(count, duration, width, height)))

@@ -14,15 +14,27 @@ from streamer.ffmpeg.work import Work, length, run
 
 Remedy = Literal["faststart", "remux", "audio", "transcode"]
 
-LONGEST_SIDE = 1920
+LONGER_SIDE, SHORTER_SIDE = 1920, 1080
 MOST_FRAMES = 60  # per second
 KEYFRAME_SECONDS = 2
+
+_LEAST_GAP = 0.015
+"""Seconds between two frames where there are too many: between 1/75 and 1/60, as far as can be from both,
+because files with times in milliseconds (Matroska, FLV) and cameras have gaps that are not quite even.
+So 90, 120 and 240 frames a second become 45, 60 and 60."""
+
+_TIME_BASE = "1/90000"  # as in MPEG: exact for all usual rates
 
 _CRF = 22
 _BITS_PER_PIXEL = 0.13  # at most: 8 Mbit/s for 1080p at 30 frames a second
 _LEAST_RATE, _MOST_RATE = 500_000, 12_000_000  # bits per second
+_LEAST_FRAMES = 30  # per second, because the average may be that of long pauses
+
+# with macroblocks in a frame, and in a second (ITU-T H.264, table A-1); bit rates and buffers fit in all
+_LEVELS = (("3.1", 3600, 108_000), ("4.0", 8192, 245_760), ("4.2", 8704, 522_240))
 _AUDIO_RATE = 160_000
 _SAMPLE_RATE = 48_000
+_MOST_MIXED = 8  # channels
 
 _LEAST_BIT_RATE = 250_000  # of a file that does not tell its duration
 _MOST_GROWTH, _GROWTH_BYTES = 4, 64 * 2**20  # of what is made of it: so many times its size, and this
@@ -57,10 +69,10 @@ def make(work: Work, remedy: Remedy) -> Variant:
     """Make a file that browsers play: its video and audio track, index first, nothing else.
 
     ``faststart`` and ``remux`` copy both tracks, ``audio`` makes the audio AAC in stereo. ``transcode``
-    makes H.264 of the video as well: High profile in 4:2:0 and 8 bits, at most 1920 pixels wide and high,
-    upright, in square pixels, progressive, in the dynamic range of ordinary screens, at most 60 frames a
-    second, with a key frame every 2 seconds. The file is an MP4, or a WebM where ``remux`` has tracks
-    that play everywhere only there.
+    makes H.264 of the video as well: High profile in 4:2:0 and 8 bits, at most 1920x1080 pixels, or
+    1080x1920, upright, square, progressive, in the dynamic range of ordinary screens, on average at most
+    60 frames a second, with a key frame every 2 seconds. The file is an MP4, or a WebM where ``remux`` has
+    tracks that play everywhere only there. An audio track in which there is nothing may be missing.
 
     What ffmpeg has left is read again before it is returned. Raises FfmpegFailed, also where ffmpeg
     lacks an encoder (``encoder_missing``), there is nothing to play (``no_tracks``) or to show
@@ -88,7 +100,7 @@ def make(work: Work, remedy: Remedy) -> Variant:
         on_progress=lambda seconds: work.on_progress(min(1.0, seconds / duration)),
     )
     made = Variant(path, container.mime_type)
-    _check(made, work.media, video, audio)
+    _check(made, work, video, audio)
     return made
 
 
@@ -125,21 +137,25 @@ def _video_coding(work: Work, video: VideoTrack, remedy: Remedy) -> list[str]:
     rate = _most_rate(video)
     quality = ["-preset", "veryfast", "-crf", str(_CRF), "-maxrate", str(rate), "-bufsize", str(2 * rate)]
     keyframes = ["-force_key_frames", f"expr:gte(t,n_forced*{KEYFRAME_SECONDS})"]
-    return [
-        *("-vf", ",".join(_pictures(work, video)), "-fps_mode", "vfr"),
-        *("-c:v", "libx264", "-profile:v", "high", *quality, *keyframes),
-    ]
+    # By itself ffmpeg counts time in frames of the usual rate, and drops those that come faster.
+    times = ["-fps_mode", "vfr", "-enc_time_base:v", _TIME_BASE]
+    # The encoder would take the level from the finest gap that there is, were it of one millisecond.
+    kind = ["-c:v", "libx264", "-profile:v", "high", "-level:v", _level(video)]
+    return ["-vf", ",".join(_pictures(work, video)), *times, *kind, *quality, *keyframes]
 
 
 def _pictures(work: Work, video: VideoTrack) -> list[str]:
     """The filters of a transcoding; what takes pictures away comes early."""
     width, height = _even(video)
+    # Even drops keep the rhythm of 90 or 120 frames a second, which a filter for 60 would lose; where the
+    # average is 60, frames that are near each other are no more than unevenness.
+    fewer = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{_LEAST_GAP})"
+    is_slow = 0 < (video.frame_rate or 0) <= MOST_FRAMES + 1
     return [
         *filters.deinterlace(work.tools, video),
-        # Even drops keep the rhythm of 90 or 120 frames a second, which a filter for 60 would lose.
-        f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,1/{MOST_FRAMES + 1})",
+        *([] if is_slow else [fewer]),
         *filters.show(work.tools, video, width, height),
-        "format=yuv420p",
+        *filters.for_h264(video),
     ]
 
 
@@ -147,7 +163,7 @@ def _even(video: VideoTrack) -> tuple[int, int]:
     """The size in pixels, of which 4:2:0 has an even number in either direction."""
     if not (video.width and video.height):
         raise FfmpegFailed("no_video", "the pictures have no size")
-    width, height = filters.fit(video.width, video.height, LONGEST_SIDE)
+    width, height = filters.fit(video.width, video.height, LONGER_SIDE, SHORTER_SIDE)
     return max(2, width - width % 2), max(2, height - height % 2)
 
 
@@ -160,14 +176,32 @@ def _audio_coding(work: Work, audio: AudioTrack, remedy: Remedy) -> list[str]:
     if "aac" not in work.tools.encoders:
         raise FfmpegFailed("encoder_missing", "this ffmpeg has no encoder for AAC")
     shape = ["-ac", str(min(audio.channels or 2, 2)), "-ar", str(_SAMPLE_RATE)]
-    return ["-af", "aresample=async=1", "-c:a", "aac", "-b:a", str(_AUDIO_RATE), *shape]
+    # More channels than 8 have no usual places, without which they cannot be mixed.
+    mixed = "pan=stereo|c0=c0|c1=c1," if (audio.channels or 0) > _MOST_MIXED else ""
+    return ["-af", f"{mixed}aresample=async=1", "-c:a", "aac", "-b:a", str(_AUDIO_RATE), *shape]
 
 
 def _most_rate(video: VideoTrack) -> int:
     """The bits per second that the video of a transcoding may have."""
     width, height = _even(video)
-    rate = width * height * min(video.frame_rate or MOST_FRAMES, MOST_FRAMES) * _BITS_PER_PIXEL
+    rate = width * height * _frames(video) * _BITS_PER_PIXEL
     return int(min(max(rate, _LEAST_RATE), _MOST_RATE))
+
+
+def _level(video: VideoTrack) -> str:
+    """The lowest level of H.264 that the video of a transcoding keeps to; all sizes keep to the last."""
+    width, height = _even(video)
+    macroblocks = -(-width // 16) * -(-height // 16)
+    return next(
+        level
+        for level, most, most_per_second in _LEVELS
+        if macroblocks <= most and macroblocks * _frames(video) <= most_per_second
+    )
+
+
+def _frames(video: VideoTrack) -> float:
+    """How many frames a second of a transcoding may have, where it has many."""
+    return min(max(video.frame_rate or MOST_FRAMES, _LEAST_FRAMES), MOST_FRAMES)
 
 
 def _duration(media: Media, size: int) -> float:
@@ -184,23 +218,42 @@ def _cpu_seconds(remedy: Remedy, duration: float, size: int) -> int:
     return int(min(seconds, _MOST_CPU_SECONDS))
 
 
-def _check(made: Variant, original: Media, video: VideoTrack | None, audio: AudioTrack | None) -> None:
+def _check(made: Variant, work: Work, video: VideoTrack | None, audio: AudioTrack | None) -> None:
     """Raise FfmpegFailed unless a result is whole: of a file that breaks off ffmpeg makes what it can."""
     try:
         result = _read(made)
     except (OSError, MediaUnreadable) as error:
         why = error.strerror if isinstance(error, OSError) else error  # without the path
         raise FfmpegFailed("result_unreadable", f"what ffmpeg has made cannot be read: {why}") from error
+    if video and audio and not result.audio and _is_empty(work, audio):
+        audio = None  # of a recorder without a microphone
     if len(result.video) != (video is not None) or len(result.audio) != (audio is not None):
         raise FfmpegFailed("result_unreadable", "what ffmpeg has made lacks a track")
     known = [track.duration for track in (video, audio) if track is not None and track.duration]
     # the whole film may be longer than its tracks, by captions that stay
-    wanted = max(known, default=original.duration or 0.0)
-    wanted = min(wanted, length(original) or wanted)  # ffmpeg moves the beginning to 0
+    wanted = max(known, default=work.media.duration or 0.0)
+    wanted = min(wanted, length(work.media) or wanted)  # ffmpeg moves the beginning to 0
     found = result.duration or 0.0
     if found < wanted * (1 - _CUT_SHARE) - _CUT_SECONDS:
         detail = f"the result ends after {found:.1f} seconds, the original after {wanted:.1f}"
         raise FfmpegFailed("cut_short", detail)
+
+
+def _is_empty(work: Work, audio: AudioTrack) -> bool:
+    """Whether there is no packet of a track; what is missing at the end of a file might be some."""
+    if work.media.is_truncated:
+        return False
+    path, size = work.folder / "packet", work.path.stat().st_size
+    one_packet = ["-map", f"0:{audio.number}", "-c", "copy", "-frames:a", "1", "-f", "data", path.name]
+    run(
+        work,
+        [*work.input(), *one_packet],
+        cpu_seconds=_cpu_seconds("remux", 0.0, size),
+        file_bytes=estimate_bytes(work.media, "remux", size),
+    )
+    is_empty = path.is_file() and not path.stat().st_size
+    path.unlink(missing_ok=True)
+    return is_empty
 
 
 def _read(made: Variant) -> Media:

@@ -29,6 +29,7 @@ _CLOCK = "(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])"
 _TIME = rf"{_CLOCK}[.,]([0-9]{{3}})(?![0-9])"
 _TIME_IN_THE_WILD = rf"{_CLOCK}(?:[.,:][ \t]?([0-9]{{1,3}}))?(?![0-9.,:])"
 _TIMES = re.compile(rf"[ \t]*{_TIME_IN_THE_WILD}[ \t]*-->[ \t]*{_TIME_IN_THE_WILD}(.*)")
+_NEGATIVE_TIME = re.compile(f"(?<![0-9])-{_TIME_IN_THE_WILD}")
 _LIKE_A_TIME = re.compile("[0-9]:[0-9]")
 _NOTE = re.compile(r"NOTE(?![^ \t])")
 
@@ -178,12 +179,12 @@ def _subrip_blocks(lines: list[str]) -> Iterator[tuple[re.Match[str], list[str]]
     """The times of each cue, and the lines below them up to the number, or else the times, of the next.
 
     So there can be empty lines in a text, and arrows; but what is like times where they would be has to
-    be such.
+    be such. Tools that shift the times of a file leave some before 0, which are 0 here.
     """
     times: re.Match[str] | None = None
     text: list[str] = []
     for number, line in enumerate(lines, 1):
-        found = _TIMES.match(line) if "-->" in line else None
+        found = _TIMES.match(_NEGATIVE_TIME.sub("00:00", line)) if "-->" in line else None
         if found:
             if times:
                 yield times, _without_number(text)

@@ -531,8 +531,23 @@ def test_file_that_ends_within_its_media_data_or_a_fragment_is_truncated(corpus:
 
 @pytest.mark.parametrize("inputs", [pictures(), sound(), [*pictures(), *sound()]])
 @pytest.mark.parametrize("offset", ["0", "0.5", "7"])
-def test_film_starts_when_its_pictures_do(tmp_path: Path, inputs: list[str], offset: str) -> None:
+def test_film_starts_late_when_its_pictures_and_sound_do(
+    tmp_path: Path, inputs: list[str], offset: str
+) -> None:
     path = make(tmp_path / "late.mp4", *inputs, *X264, *AAC, "-output_ts_offset", offset)
     stream = ffprobe.probe(path)["streams"][0]
     assert read(path).start == pytest.approx(float(stream["start_time"]), abs=0.03)
     assert read(path).start == pytest.approx(float(offset), abs=0.03)
+
+
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+delay_moov"])
+@pytest.mark.parametrize(("pictures_at", "sound_at"), [("5", "0"), ("0", "5"), ("0.7", "0.3")])
+def test_film_starts_with_its_first_picture_or_sound(
+    tmp_path: Path, flags: str, pictures_at: str, sound_at: str
+) -> None:
+    inputs = ["-itsoffset", pictures_at, *pictures(), "-itsoffset", sound_at, *sound()]
+    coding = [*X264, "-fps_mode", "vfr", *AAC]  # else the first picture is there from the beginning
+    path = make(tmp_path / "clip.mp4", *inputs, *coding, "-movflags", flags)
+    told = float(ffprobe.probe(path)["format"]["start_time"])
+    assert told == pytest.approx(min(float(pictures_at), float(sound_at)), abs=0.03)
+    assert read(path).start == pytest.approx(told, abs=0.03)

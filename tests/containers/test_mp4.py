@@ -498,10 +498,14 @@ def edit_list(*edits: int) -> bytes:
         ([track(None, edit_list(2**32 - 1, -1, 2000, 0), kind=b"tmcd")], 0.0),
         ([track(audible(b"mp4a"), edit_list(700, -1, 2000, 0), kind=b"soun")], 0.7),
         ([track(audible(b"mp4a"), edit_list(700, -1, 2000, 0), kind=b"soun"), track()], 0.0),
+        ([track(None, edit_list(500, -1, 2000, 0)), track(audible(b"mp4a"), kind=b"soun")], 0.0),
+        ([track(None, edit_list(500, -1, 2000, 0)), track(audible(b"mp4a"), samples=0, kind=b"soun")], 0.5),
+        ([track(None, edit_list(500, -1, 2000, 0)), track(None, edit_list(300, -1, 2000, 0))], 0.3),
+        ([track(None, edit_list(500, -1, 2000, 0)), track(kind=b"text")], 0.5),
         ([track(None, edit_list(500, -1), header=full(b"tkhd", bytes(80))), track()], 0.0),
     ],
 )
-def test_film_starts_behind_the_empty_edits_of_its_pictures(tracks: list[bytes], start: float) -> None:
+def test_film_starts_behind_the_empty_edits_of_pictures_and_sound(tracks: list[bytes], start: float) -> None:
     assert read(film(*tracks)).start == start
 
 

@@ -153,9 +153,15 @@ def turn(path: Path, degrees: int) -> Path:
 
 
 def rgb(path: Path, at: float = 0) -> tuple[int, int, bytes]:
-    """Width, height and pixels of a picture, or of the frame of a film at this time, upright."""
+    """Width, height and pixels of a picture, or of the frame of a film at this time, upright.
+
+    They are as players show them: what is not tagged and is of high definition is BT.709.
+    """
     seek = ["-ss", str(at)] if at else []
+    video = next(each for each in ffprobe.probe(path)["streams"] if each["codec_type"] == "video")
+    matrix = "bt709" if "color_space" not in video and video["height"] >= 720 else "auto"
     command = [str(shutil.which("ffmpeg")), "-v", "error", *seek, "-i", str(path)]
+    command += ["-vf", f"scale=in_color_matrix={matrix}"]
     command += ["-frames:v", "1", "-c:v", "ppm", "-f", "image2pipe", "-"]
     answer = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     _, size, _, pixels = answer.split(b"\n", 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streamer.containers import mp4, reading
 from streamer.containers.media import Media
 from streamer.errors import FfmpegFailed, Stopped
 from streamer.ffmpeg import pictures
@@ -81,12 +82,28 @@ def test_poster_of_an_anamorphic_film_has_its_true_aspect(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("matrix", "height"), [("bt709", 720), ("smpte170m", 120)])
 @pytest.mark.parametrize("is_tagged", [True, False])
-def test_colours_are_those_of_the_film(tmp_path: Path, matrix: str, height: int, is_tagged: bool) -> None:
+def test_colours_are_those_of_the_film(
+    tmp_path: Path, each_tools: Tools, matrix: str, height: int, is_tagged: bool
+) -> None:
     graph = f"color=lime:s=160x{height}:r=5:d=1,scale=out_color_matrix={matrix}"
     tags = ["-colorspace", matrix, "-color_trc", matrix, "-color_primaries", matrix] if is_tagged else []
     clip = clips.film(tmp_path / "clip.mp4", graph, *clips.H264, *tags)
-    posters, _ = make_posters(clips.work_on(clip, tmp_path))
-    assert clips.are_near(clips.colours(posters[-1].path)[0], GREEN)
+    posters, _ = make_posters(clips.work_on(clip, tmp_path, with_tools=each_tools))
+    storyboard = make_storyboard(clips.work_on(clip, tmp_path, with_tools=each_tools))
+    for picture in (posters[-1], storyboard.picture):
+        assert clips.are_near(clips.colours(picture.path)[0], GREEN)
+
+
+@pytest.mark.parametrize("codec", [("mjpeg", "yuvj422p"), ("png", "rgb24"), ("libx264rgb", "rgb24")])
+def test_colours_of_jpeg_and_rgb_are_those_of_the_film(
+    tmp_path: Path, each_tools: Tools, codec: tuple[str, str]
+) -> None:
+    clip = clips.film(
+        tmp_path / "clip.mkv", "color=lime:s=160x720:r=5:d=1", "-c:v", codec[0], "-pix_fmt", codec[1]
+    )
+    work = clips.work_on(clip, tmp_path, clips.matroska_media(clip), each_tools)
+    for picture in (make_posters(work)[0][-1], make_storyboard(work).picture):
+        assert clips.are_near(clips.colours(picture.path)[0], GREEN)
 
 
 @pytest.mark.parametrize("dynamic_range", ["pq", "hlg"])
@@ -266,6 +283,14 @@ def test_pictures_that_were_not_written_are_missed(tmp_path: Path) -> None:
         with pytest.raises(FfmpegFailed) as caught:
             make()
         assert caught.value.code == "no_picture"
+
+
+def test_storyboard_goes_up_to_the_end_where_pictures_begin_after_the_sound(tmp_path: Path) -> None:
+    inputs = ["-itsoffset", "2", *ffprobe.pictures(seconds=2), *ffprobe.sound(4)]
+    clip = ffprobe.make(tmp_path / "clip.mp4", *inputs, *clips.H264, "-fps_mode", "vfr", *clips.AAC)
+    with reading.opened(clip) as source:
+        media = mp4.read_media(source)
+    assert make_storyboard(clips.work_on(clip, tmp_path, media)).cues[-1].end == pytest.approx(4, abs=0.1)
 
 
 def test_half_of_a_film_is_enough_for_pictures(tmp_path: Path) -> None:

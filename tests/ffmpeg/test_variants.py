@@ -22,6 +22,9 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 PICTURE = "testsrc2=s=160x120:r=10:d=2"
 SOUND = "sine=r=44100:d=2"
 CUES, CLUSTER = bytes.fromhex("1C53BB6B"), bytes.fromhex("1F43B675")
+EXACT = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+"""Frames with the times that they have in the graph."""
+
 REMEDIES: tuple[Remedy, ...] = ("faststart", "remux", "audio", "transcode")
 
 
@@ -36,6 +39,14 @@ def streams(path: Path) -> dict[str, Any]:
     kinds = [stream["codec_type"] for stream in found]
     assert len(kinds) == len(set(kinds)), kinds
     return dict(zip(kinds, found, strict=True))
+
+
+def times(path: Path) -> list[float]:
+    """When the pictures of a film are shown."""
+    command = [str(ffprobe.FFPROBE), "-v", "error", "-select_streams", "v"]
+    command += ["-show_entries", "packet=pts_time", "-of", "csv=p=0", str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return sorted(float(line.strip(",")) for line in answer.split())
 
 
 def assert_plays(path: Path, work: Work) -> None:
@@ -96,6 +107,9 @@ def test_transcoded_video_is_turned_already(tmp_path: Path, degrees: int, wanted
         ("testsrc2=s=180x144:r=10:d=1,setsar=64/45", (256, 144)),
         ("testsrc2=s=2400x1200:r=5:d=0.4", (1920, 960)),
         ("testsrc2=s=600x2400:r=5:d=0.4", (480, 1920)),
+        ("testsrc2=s=1080x1920:r=5:d=0.2", (1080, 1920)),
+        ("testsrc2=s=2704x2028:r=5:d=0.2", (1440, 1080)),
+        ("testsrc2=s=1400x1400:r=5:d=0.2", (1080, 1080)),
     ],
 )
 def test_transcoded_video_is_even_and_no_larger_than_full_hd(
@@ -115,11 +129,94 @@ def test_transcoded_video_has_a_keyframe_every_two_seconds(tmp_path: Path) -> No
     assert ffprobe.keyframes(path) == pytest.approx([0, 2, 4, 6])
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(25, 25), (50, 50), (60, 60), (90, 45), (120, 60), (240, 60)])
-def test_transcoded_video_has_at_most_60_frames_a_second(tmp_path: Path, rate: int, wanted: int) -> None:
-    clip = clips.film(tmp_path / "clip.mp4", f"testsrc2=s=64x48:r={rate}:d=1", "-c:v", "mpeg4")
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize(
+    ("rate", "wanted"), [(25, 25), (50, 50), (60, 60), (75, 38), (90, 45), (100, 50), (120, 60), (240, 60)]
+)
+def test_transcoded_video_has_at_most_60_frames_a_second(
+    tmp_path: Path, name: str, rate: int, wanted: int
+) -> None:
+    clip = clips.film(tmp_path / name, f"testsrc2=s=64x48:r={rate}:d=1", "-c:v", "mpeg4")
     path = make(clips.work_on(clip, tmp_path), "transcode").path
     assert int(streams(path)["video"]["nb_frames"]) == pytest.approx(wanted, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "jitter"),
+    [("clip.mkv", "60", 0), ("clip.mkv", "60000/1001", 0), ("clip.mp4", "60", 36), ("clip.mp4", "60", 100)],
+)
+@pytest.mark.parametrize("is_told", [True, False])
+def test_60_frames_a_second_stay_though_they_are_not_quite_even(
+    tmp_path: Path, each_tools: Tools, name: str, rate: str, jitter: int, is_told: bool
+) -> None:
+    graph = f"testsrc2=s=64x48:r={rate}:d=1,settb=1/90000,setpts='N*90000/({rate})+mod(N,2)*{jitter}'"
+    clip = clips.film(tmp_path / name, graph, *EXACT, *clips.H264)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    told = work.media.video[0].frame_rate
+    assert told == pytest.approx(60, abs=1)
+    track = dataclasses.replace(work.media.video[0], frame_rate=told if is_told else None)
+    media = dataclasses.replace(work.media, video=(track,))
+    path = make(dataclasses.replace(work, media=media), "transcode").path
+    assert len(times(path)) == len(times(clip)) == 60
+
+
+@pytest.mark.parametrize("timescale", [600, 1000, 90000])
+def test_frames_stay_where_there_were_fewer_before(tmp_path: Path, each_tools: Tools, timescale: int) -> None:
+    one_a_second = f"N*{timescale}+random(1)*{timescale}/20"
+    many = f"8*{timescale}+(N-8)*{timescale}/30+random(1)*{timescale}/200"
+    graph = f"testsrc2=s=64x48:r=30:d=2.2,settb=1/{timescale},setpts='if(lt(N,8),{one_a_second},{many})'"
+    clip = clips.film(
+        tmp_path / "clip.mp4", graph, *EXACT, "-video_track_timescale", str(timescale), *clips.H264
+    )
+    before = times(clip)
+    assert len(before) == 66
+    after = times(make(clips.work_on(clip, tmp_path, with_tools=each_tools), "transcode").path)
+    assert [time - after[0] for time in after] == pytest.approx([t - before[0] for t in before], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("graph", "level"),
+    [
+        ("testsrc2=s=1280x720:r=30:d=0.1", 31),
+        ("testsrc2=s=1280x720:r=60:d=0.1", 40),
+        ("testsrc2=s=1920x1080:r=30:d=0.1", 40),
+        ("testsrc2=s=1920x1080:r=60:d=0.1", 42),
+        ("testsrc2=s=1920x1080:r=240:d=0.1", 42),
+        ("testsrc2=s=1920x1080:r=30:d=0.5,settb=1/1000,setpts='N*33+random(1)*12'", 42),
+    ],
+)
+def test_level_is_that_of_the_size_and_the_frame_rate(
+    tmp_path: Path, each_tools: Tools, graph: str, level: int
+) -> None:
+    clip = clips.film(tmp_path / "clip.mkv", graph, *EXACT, "-c:v", "mjpeg", "-huffman", "default")
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), "transcode").path
+    assert streams(path)["video"]["level"] == level
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(720, "bt709"), (120, "smpte170m")])
+@pytest.mark.parametrize(
+    ("codec", "is_tagged"),
+    [
+        (("libx264rgb", "rgb24"), False),
+        (("png", "rgb24"), False),
+        (("ffv1", "gbrp10le"), False),
+        (("mjpeg", "yuvj422p"), False),
+        (("libx264", "yuv420p"), False),
+        (("libx264", "yuv420p"), True),
+        (("libx264", "yuv444p"), False),
+        (("libx264", "yuv444p"), True),
+    ],
+)
+def test_transcoded_video_has_the_colours_of_the_film(
+    tmp_path: Path, each_tools: Tools, codec: tuple[str, str], is_tagged: bool, height: int, matrix: str
+) -> None:
+    name, pixel_format = codec
+    made_of = matrix if name == "libx264" else "smpte170m"
+    graph = f"color=0x20C040:s=160x{height}:r=5:d=0.4,scale=out_color_matrix={made_of}"
+    tags = ["-colorspace", matrix, "-color_trc", matrix, "-color_primaries", matrix] if is_tagged else []
+    clip = clips.film(tmp_path / "clip.mkv", graph, "-c:v", name, "-pix_fmt", pixel_format, *tags)
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), "transcode").path
+    assert clips.are_near(clips.colours(path)[0], (0x20, 0xC0, 0x40), most=8)
 
 
 def test_variable_frame_rate_stays_variable(tmp_path: Path, each_tools: Tools) -> None:
@@ -282,6 +379,45 @@ def test_audio_becomes_aac_where_it_is_something_else(
     assert (found["codec_name"], found["channels"], found["sample_rate"]) == wanted
 
 
+@pytest.mark.parametrize("channels", [8, 10, 16])
+def test_sound_of_many_channels_becomes_stereo(tmp_path: Path, each_tools: Tools, channels: int) -> None:
+    sound = f"aevalsrc={'|'.join(['sin(440*t)'] * channels)}:d=2"
+    clip = clips.film(tmp_path / "clip.mov", PICTURE, *clips.H264, "-c:a", "pcm_s16le", sound=sound)
+    path = make(clips.work_on(clip, tmp_path, with_tools=each_tools), "audio").path
+    assert streams(path)["audio"]["channels"] == 2
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+@pytest.mark.parametrize(
+    "arguments", [("clip.mkv",), ("clip.mp4", "-movflags", "empty_moov+frag_keyframe")], ids=["mkv", "mp4"]
+)
+def test_audio_track_without_sound_is_left_out(
+    tmp_path: Path, each_tools: Tools, arguments: tuple[str, ...], remedy: Remedy
+) -> None:
+    clip = without_sound(tmp_path, *arguments)
+    work = clips.work_on(clip, tmp_path, with_tools=each_tools)
+    assert work.media.audio
+    path = make(work, remedy).path
+    assert_plays(path, work)
+    assert streams(path).keys() == {"video"}
+    assert list(work.folder.iterdir()) == [path]
+
+
+def test_sound_that_may_be_missing_at_the_end_of_the_file_is_missed(tmp_path: Path) -> None:
+    work = clips.work_on(without_sound(tmp_path, "clip.mkv"), tmp_path)
+    media = dataclasses.replace(work.media, is_truncated=True)
+    with pytest.raises(FfmpegFailed) as caught:
+        make(dataclasses.replace(work, media=media), "remux")
+    assert caught.value.code == "result_unreadable"
+
+
+def without_sound(folder: Path, name: str, *arguments: str) -> Path:
+    """A film with an audio track that has no packet."""
+    inputs = ["-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND]
+    coding = [*clips.H264, *clips.AAC, "-bsf:a", "noise=drop=1", *arguments]
+    return ffprobe.make(folder / name, *inputs, *coding, program=clips.packaged_ffmpeg())
+
+
 def test_sound_that_begins_late_stays_late(tmp_path: Path) -> None:
     inputs = ["-f", "lavfi", "-i", PICTURE, "-itsoffset", "0.8", "-f", "lavfi", "-i", "sine=d=1.2"]
     clip = ffprobe.make(tmp_path / "clip.mkv", *inputs, *clips.H264, "-c:a", "pcm_s16le")
@@ -392,10 +528,13 @@ def test_result_that_is_no_film_is_refused(tmp_path: Path, does: str) -> None:
     assert caught.value.code == "result_unreadable"
 
 
-def test_result_without_the_sound_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [True, False])
+def test_result_without_the_sound_is_refused(tmp_path: Path, answers: bool) -> None:
     clip = clips.film(tmp_path / "clip.mp4", PICTURE, *clips.H264, *clips.AAC, sound=SOUND)
     silent = clips.film(tmp_path / "silent.mp4", PICTURE)
     does = f"open('web.mp4', 'wb').write(bytes.fromhex({silent.read_bytes().hex()!r}))"
+    if answers:  # when it is asked for a packet
+        does = f"import os, sys\n'data' in sys.argv and os.execv({clips.tools().ffmpeg!r}, sys.argv)\n{does}"
     work = dataclasses.replace(clips.work_on(clip, tmp_path), tools=clips.mute_tools(tmp_path, does))
     with pytest.raises(FfmpegFailed) as caught:
         make(work, "remux")
@@ -445,6 +584,17 @@ def test_estimate_is_of_the_right_order(
     media: Media, remedy: Remedy, size: int, least: float, most: float
 ) -> None:
     assert least <= estimate_bytes(media, remedy, size) <= most
+
+
+def test_film_with_long_pauses_has_the_bit_rate_of_its_stretches() -> None:
+    track = VideoTrack(number=0, name="hevc", codec=None, width=1920, height=1080)
+    paused, steady, fast = (
+        estimate_bytes(
+            Media(duration=600, video=(dataclasses.replace(track, frame_rate=rate),)), "transcode", 1
+        )
+        for rate in (0.997, 30, 60)
+    )
+    assert paused == steady < fast
 
 
 def _hash(path: Path) -> bytes:

@@ -217,6 +217,22 @@ def test_times_are_normalised(times: str, wanted: str) -> None:
         assert to_webvtt(f"{head}{times}\nx".encode()) == vtt(f"{wanted}\nx")
 
 
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ("-00:00:01,000 --> 00:00:02,000", ["00:00:00.000 --> 00:00:02.000\nx"]),
+        ("  -0:01 -->00:00:02,000 X1:-201", ["00:00:00.000 --> 00:00:02.000\nx"]),
+        ("-00:00:02,000 --> -00:00:01,000", []),
+        ("-00:00:02,000-->-00:00:01,000", []),
+        ("-00:00:02,000 --> 00:00:00,000", []),
+        ("00:00:02,000 --> -00:00:01,000", []),
+    ],
+)
+def test_subrip_that_was_shifted_begins_at_0(times: str, wanted: list[str]) -> None:
+    given = f"1\n{times}\nx\n\n2\n{LATER}\n-00:01 ago\n"
+    assert to_webvtt(given.encode()) == vtt(*wanted, f"{LATER}\n-00:01 ago")
+
+
 @pytest.mark.parametrize("note", ["NOTE a --> b", "NOTE\ta --> b\n0:1 --> b", "NOTE\n-->"])
 def test_arrow_in_a_note_of_webvtt_is_of_no_interest(note: str) -> None:
     assert to_webvtt(f"WEBVTT\n\n{note}\n\n{TIMES}\nx\n\n{note}".encode()) == vtt("x")
@@ -268,7 +284,10 @@ def test_encoding_is_found(text: str, encoding: str) -> None:
         (b"WEBVTT\n\n00:01.000 --> 00:02.0001\nx", "line 3 is not like"),
         (vtt("an --> arrow").encode(), "line 3 is not like"),
         (b"WEBVTT -->\n\n", "line 1 is not like"),
-        (b"1\n-00:00:01,000 --> 00:00:02,000\nx", "line 2 is not like"),
+        (b"WEBVTT\n\n-00:01.000 --> 00:02.000\nx", "line 3 is not like"),
+        (b"1\n-00:00:02,000 --> -00:00:01,000\nx", "no cue has been found"),
+        (b"1\n--00:00:01,000 --> 00:00:02,000\nx", "line 2 is not like"),
+        (b"1\n-then --> 00:00:02,000\nx", "line 2 is not like"),
         ("1\n00:00:0\u0661,000 --> 00:00:02,000\nx".encode(), "line 2 is not like"),
     ],
 )
