@@ -69,8 +69,9 @@ def test_nothing_but_names_is_read_from_the_lists() -> None:
 
 @pytest.mark.usefixtures("empty_path")
 def test_ffmpeg_of_imageio_is_found_where_the_system_has_none() -> None:
+    packaged = clips.packaged_ffmpeg()
     tools = found("auto")
-    assert tools.ffmpeg == clips.packaged_ffmpeg()
+    assert tools.ffmpeg == packaged
     assert tools.ffprobe is None
     assert tools.encoders >= SOME_ENCODERS
     assert tools.filters >= SOME_FILTERS
@@ -95,10 +96,11 @@ def test_imageio_without_a_program_for_this_machine_is_none(monkeypatch: pytest.
 
 
 def test_broken_one_on_path_is_passed_over(empty_path: Path) -> None:
+    packaged = clips.packaged_ffmpeg()
     broken = empty_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    assert found("auto").ffmpeg == clips.packaged_ffmpeg()
+    assert found("auto").ffmpeg == packaged
 
 
 def test_configured_one_comes_first(tmp_path: Path) -> None:
@@ -175,8 +177,9 @@ def test_older_one_is_refused_when_it_is_named(tmp_path: Path, version: str, tol
 def test_older_one_on_path_is_passed_over(
     empty_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    packaged = clips.packaged_ffmpeg()
     old = versioned(empty_path, "4.4.2-0ubuntu0.22.04.1")
-    assert found("auto").ffmpeg == clips.packaged_ffmpeg()
+    assert found("auto").ffmpeg == packaged
     assert caplog.messages == [f"{old} is passed over: want ffmpeg 5.1 or later; this is 4.4.2"]
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     assert find_tools("auto", FOLDER) is None

@@ -362,6 +362,7 @@ def test_a_worker_beside_a_server_without_one_does_its_work(
 def test_of_three_workers_on_one_folder_none_does_what_another_does(
     start_server: StartServer, start_worker: StartWorker, tmp_path: Path
 ) -> None:
+    ffprobe.require_ffmpeg()
     server = start_server(STREAMER_FFMPEG="auto")
     workers = [server, start_worker(server), start_worker(server)]
     kinds = (films.matroska, films.index_last, films.faststart, films.disc)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers import ffprobe
 from tests.ffmpeg import clips
 from tests.live.conftest import StartServer, StartWorker
 from tests.live.harness import Api, Server
@@ -107,6 +108,7 @@ def test_what_a_crash_has_left_is_removed_from_the_command_line(server: Server) 
 
 
 def test_a_worker_is_started_as_it_says_there(server: Server, start_worker: StartWorker) -> None:
+    ffprobe.require_ffmpeg()
     _, _, worker = _blocks("Configuration")
     started = start_worker(server)
     assert worker.strip().split()[1:] == started.arguments()
