@@ -135,6 +135,7 @@ def early(app: Application, path: str, head: Head) -> Any:
 # --- who gets what
 
 
+@pytest.mark.no_cover  # measured, the same few lines a hundred thousand times take twice as long
 @pytest.mark.parametrize("method", METHODS)
 def test_every_route_and_method(app: Application, tokens: Tokens, method: str) -> None:
     for path, resource in paths(app):
@@ -381,6 +382,7 @@ class Nothing:
         return b""
 
 
+@pytest.mark.no_cover  # as above
 @pytest.mark.parametrize("show", ["good", "bad", "expired", None])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_the_application_by_itself_decides_the_same(
@@ -437,6 +439,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.no_cover  # as above
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(data=st.data())
 def test_no_head_makes_it_fail(app: Application, tokens: Tokens, data: st.DataObject) -> None:

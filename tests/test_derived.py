@@ -182,11 +182,12 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "first seal": (StagedFile, "seal", 1),
     "second seal": (StagedFile, "seal", 2),
     "note": (videos, "note_orphans", 1),
+    "commit of the note": (Database, "commit", 1),
     "first rename": (StagedFile, "publish", 1),
     "second rename": (StagedFile, "publish", 2),
     "old rows": (Derived, "delete", 1),
     "second row": (Derived, "insert", 2),
-    "commit": (Database, "commit", 2),  # the first is that of the note
+    "commit": (Database, "commit", 2),
 }
 """What is called while two objects are published, and the how manieth call it is."""
 
@@ -306,7 +307,7 @@ def test_what_is_deleted_just_after_it_was_published_leaves_nothing(
 
 def test_sweep_of_another_process_takes_nothing_that_is_being_published(intake: Intake, video: Video) -> None:
     other = open_intake(intake.config.data)
-    for step in ("first seal", "note", "second rename"):
+    for step in ("first seal", "commit of the note", "second rename"):
         with interrupt(step, True, partial(cleanup.sweep, other)):
             give_made(intake, video, NEW)
         assert made_of(intake, video) == NEW | OTHER

@@ -3,6 +3,7 @@
 import functools
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,16 @@ def long(folder: Path, seconds: int, size: str = "640x360") -> Path:
 
 
 def _film(path: Path, *arguments: str) -> Path:
-    return ffprobe.make(path, "-f", "lavfi", "-i", clips.QUADRANTS, "-f", "lavfi", "-i", _TONE, *arguments)
+    path.write_bytes(_encoded(path.name, *arguments))
+    return path
+
+
+@functools.cache
+def _encoded(name: str, *arguments: str) -> bytes:
+    """A film of the quadrants and a tone, which is made once."""
+    inputs = ["-f", "lavfi", "-i", clips.QUADRANTS, "-f", "lavfi", "-i", _TONE]
+    with tempfile.TemporaryDirectory() as folder:
+        return ffprobe.make(Path(folder) / name, *inputs, *arguments).read_bytes()
 
 
 @functools.cache

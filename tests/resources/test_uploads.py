@@ -1054,6 +1054,7 @@ fields = st.dictionaries(
 )
 
 
+@pytest.mark.no_cover  # the lines are reached by the tests above, and are faster unmeasured
 @FUZZ
 @given(length=st.one_of(st.none(), numbers), more=fields, body=st.binary(max_size=50))
 @example(length="5", more={"Upload-Metadata": "filename AAAA"}, body=b"")
@@ -1066,6 +1067,7 @@ def test_no_head_of_a_creation_makes_the_server_fail(
     assert answer.status_int < 500
 
 
+@pytest.mark.no_cover  # the lines are reached by the tests above, and are faster unmeasured
 @FUZZ
 @given(offset=numbers, length=st.one_of(st.none(), numbers), more=fields, body=st.binary(max_size=50))
 @example(offset="5000", length=None, more={}, body=b"")
