@@ -69,11 +69,17 @@ def enqueue(
     with ``settle``.
     """
     now = clock.now()
-    row = {"video": video_id, "step": step, "options": json.dumps(options or {}), "state": QUEUED}
     Job.delete().where(Job.video == video_id, Job.step == step).execute(database)
-    Job.insert(row, rank=_RANKS[step, is_backlog], due_at=now, created_at=now, updated_at=now).execute(
-        database
-    )
+    Job.insert(
+        video=video_id,
+        step=step,
+        rank=_RANKS[step, is_backlog],
+        options=json.dumps(options or {}),
+        state=QUEUED,
+        due_at=now,
+        created_at=now,
+        updated_at=now,
+    ).execute(database)
 
 
 def leave_out(database: Database, video_id: int, step: str) -> None:
