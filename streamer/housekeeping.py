@@ -53,7 +53,6 @@ class Housekeeping:
 def look_after(intake: Intake) -> None:
     """Remove what nobody needs any more, and make up for what has not been looked into or planned yet."""
     cleanup.sweep(intake)
-    until = time.monotonic() + CATCH_UP_SECONDS
-    facts.read_missing(intake.database, intake.storage, until)
-    planning.plan_missing(intake.database, intake.config, intake.tools, until)
+    facts.read_missing(intake.database, intake.storage, time.monotonic() + CATCH_UP_SECONDS)
+    planning.plan_missing(intake.database, intake.config, intake.tools, time.monotonic() + CATCH_UP_SECONDS)
     digests.compute_missing(intake.database, intake.storage, time.monotonic() + CATCH_UP_SECONDS)

@@ -33,6 +33,7 @@ FINAL = "final"
 
 RESUMABLE = (WHOLE, PARTIAL)
 
+LEAST_ROOM_BYTES = 2**20  # a poster has less
 STILL_SECONDS = 60  # an upload whose offset has not moved for so long gets no bytes
 
 
@@ -99,6 +100,11 @@ def reserve_for_job(intake: Intake, job: Job, size: int) -> None:
         if size > available:
             raise InsufficientStorage(available)
         jobs.reserve(intake.database, job, size)
+
+
+def is_disk_full(intake: Intake) -> bool:
+    """Whether there is no room for anything, be it small."""
+    return space.free_bytes(intake.config.data, intake.config.min_free_bytes) < LEAST_ROOM_BYTES
 
 
 def _free(intake: Intake, outstanding: int) -> int:

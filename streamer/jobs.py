@@ -48,7 +48,7 @@ BACK_OFF = timedelta(seconds=20)
 """Before the second attempt; four times as long before each further one."""
 
 WAIT, LONGEST_WAIT = timedelta(minutes=10), timedelta(days=1)
-"""Between two looks whether there is room on the disk, and until nobody looks any more."""
+"""Between two looks whether there is what was lacking, and until nobody looks any more."""
 
 LONGEST_BACK_OFF = BACK_OFF * 4**MOST_ATTEMPTS
 
@@ -101,7 +101,7 @@ def take_up(database: Database, steps: Collection[str], most: int) -> bool:
 
 
 def claim(database: Database, owner: str, steps: Sequence[str] = STEPS) -> Job | None:
-    """Take the next job that is due, of steps that stand side by side in the order of the queue.
+    """Take the next job that is due, of the steps of a lane or of all.
 
     ``owner`` is the name of the scratch folder of who takes it.
     """
@@ -174,9 +174,9 @@ def postpone(database: Database, job: Job, code: str) -> bool:
     return True
 
 
-def leave(database: Database, job: Job) -> bool:
-    """Nobody here shall do it any more. False as ``finish``."""
-    return _end(database, job, state=LEFT_OUT, attempts=Job.attempts - 1)
+def leave(database: Database, job: Job) -> None:
+    """Nobody here shall do it any more."""
+    _end(database, job, state=LEFT_OUT, attempts=Job.attempts - 1)
 
 
 def give_back(database: Database, job: Job) -> None:

@@ -16,9 +16,8 @@ from contextlib import closing, contextmanager
 import peewee
 
 from streamer import jobs, processing
-from streamer.database import Database
 from streamer.errors import FfmpegFailed, InsufficientStorage, Stopped
-from streamer.intake import Intake
+from streamer.intake import Intake, is_disk_full
 from streamer.models import Job
 from streamer.storage.local import Scratch
 
@@ -114,7 +113,7 @@ def _try_to_work(intake: Intake, stopping: threading.Event, steps: Sequence[str]
 
 
 def work(intake: Intake, stopping: threading.Event, steps: Sequence[str] = jobs.STEPS) -> bool:
-    """Do one job of these steps, if one is due. False if there was none."""
+    """Do one job of these steps, a lane or all. False if none is due, or what it lacks the next lacks too."""
     if not jobs.waiting(intake.database, steps):
         return False
     with closing(intake.storage.scratch()) as scratch:
@@ -135,7 +134,7 @@ def _do(intake: Intake, job: Job, scratch: Scratch, stopping: threading.Event) -
         if jobs.held(database, job.id, scratch.name) is None:
             logger.info("video %s went while its %s was made", job.video_id, job.step)
         else:
-            return _fail(database, job, error)
+            return _fail(intake, job, error)
     else:
         seconds = time.monotonic() - began
         logger.info("made the %s of video %s in %.1f s", job.step, job.video_id, seconds)
@@ -150,9 +149,10 @@ def _perform(intake: Intake, job: Job, scratch: Scratch, hold: "Hold") -> None:
         shutil.rmtree(scratch.path, ignore_errors=True)
 
 
-def _fail(database: Database, job: Job, error: Exception) -> bool:
+def _fail(intake: Intake, job: Job, error: Exception) -> bool:
     """Tell why a job could not be done. False if it lacks what the next one is likely to lack as well."""
-    if lacking := _lacking(error):
+    database = intake.database
+    if lacking := _lacking(intake, error):
         logger.warning("the %s of video %s has to wait: %s", job.step, job.video_id, error)
         code, detail = lacking
         if not jobs.postpone(database, job, code):
@@ -168,12 +168,15 @@ def _fail(database: Database, job: Job, error: Exception) -> bool:
     return True
 
 
-def _lacking(error: Exception) -> tuple[str, str] | None:
+def _lacking(intake: Intake, error: Exception) -> tuple[str, str] | None:
     """What is missing here, for programs and for people, if it is not the job that has failed."""
     match error:
         case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return "insufficient_storage", "the disk has no room for this"
         case peewee.OperationalError() if "full" in str(error):
+            return "insufficient_storage", "the disk has no room for this"
+        # a job that has filled the disk by itself has given the room back
+        case FfmpegFailed(code="disk_full") if is_disk_full(intake):
             return "insufficient_storage", "the disk has no room for this"
         case FfmpegFailed(code="ffmpeg_missing", detail=detail):
             return "ffmpeg_missing", detail

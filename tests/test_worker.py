@@ -366,6 +366,7 @@ def test_what_is_hopeless_is_tried_once_and_what_may_pass_again(
     [
         (peewee.OperationalError("database or disk is full"), "insufficient_storage"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "insufficient_storage"),
+        (FfmpegFailed("disk_full", "No space left on device"), "insufficient_storage"),
         (FfmpegFailed("ffmpeg_missing", "it cannot be run"), "ffmpeg_missing"),
     ],
 )
@@ -385,6 +386,7 @@ def test_job_that_lacks_what_all_lack_waits_and_so_do_those_behind_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(processing, "perform", lack)
+        patch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 0))
         assert not worker.work(intake, threading.Event()), "nobody is in a hurry to try the next one"
         first, second = (jobs_of(intake, video)["poster"] for video in added)
         assert (first.state, first.attempts, first.error_code) == ("queued", 0, code)

@@ -97,7 +97,7 @@ def _batch(
     except FfmpegFailed as failure:
         if failure.code == "timed_out" and exact:
             return _batch(work, moments, shown, frame_bytes, exact=False)
-        if failure.code not in ("ffmpeg_failed", "too_much_memory"):
+        if failure.code not in ("ffmpeg_failed", "too_much_memory", "killed"):
             raise
         if len(moments) > 1:  # a broken place spoils the others of its batch
             return [_batch(work, [moment], shown, frame_bytes, exact)[0] for moment in moments]

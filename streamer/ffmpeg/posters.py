@@ -70,10 +70,10 @@ def make_posters(
     width of 160 pixels: blur, fades and emptiness all make it small. A frame is out of the question
     if nine tenths of it are nearly black. If none of the eight is any good, eight from all
     over the film come into the choice, the very first one too, and of nothing but bad
-    ones it is the least bad. In films of more than 15 seconds of full HD, or a minute
-    of less, only key frames are looked at, and the time may be that of the next one. Without ``keyframes``,
-    the times of key frames as far as they are known, such a Matroska or FLV is read in one pass: 12 and 16
-    frames take the place of eight.
+    ones it is the least bad. In films of more than a minute, or of more pixels than 15 seconds of full
+    HD, only key frames are looked at, and the time may be that of the next one; of a clip any frame, if
+    those are no good. Without ``keyframes``, the times of key frames as far as they are known, such a
+    Matroska or FLV is read in one pass: 12 and 16 frames take the place of eight.
 
     Raises FfmpegFailed, also where no frame can be decoded (``no_picture``) or there is no video
     track (``no_video``); Stopped.
@@ -163,7 +163,16 @@ def judge(gray: bytes, width: int) -> Look:
 def _choose(work: Work, keyframes: Sequence[float]) -> tuple[float, bool]:
     """The time of the frame for the poster, and whether it is exactly that frame."""
     duration = work.seconds or _UNKNOWN_DURATION
-    exact = duration <= SHORT and duration * pixels(work) <= _SHORT_IN_FULL_HD * FULL_HD_PIXELS
+    is_cheap = duration * pixels(work) <= _SHORT_IN_FULL_HD * FULL_HD_PIXELS
+    if duration > SHORT or not is_cheap:
+        look, at = _best(work, duration, keyframes, exact=False)
+        if look.is_good or duration > SHORT:
+            return at, False
+    return _best(work, duration, keyframes, exact=True)[1], True
+
+
+def _best(work: Work, duration: float, keyframes: Sequence[float], *, exact: bool) -> tuple[Look, float]:
+    """The best of the frames that are looked at, and its time."""
     in_passing = not exact and is_slow_to_seek(work, keyframes)
     best: tuple[Look, float] | None = None
     failures: list[FfmpegFailed] = []
@@ -179,7 +188,7 @@ def _choose(work: Work, keyframes: Sequence[float]) -> tuple[float, bool]:
             break
     if best is None:
         raise failures[-1] if failures else FfmpegFailed("no_picture", "no frame could be decoded")
-    return best[1], exact
+    return best
 
 
 def _looks(work: Work, moments: Sequence[float], exact: bool) -> list[tuple[Look | Missing, float]]:

@@ -70,8 +70,8 @@ def make(work: Work, remedy: Remedy) -> Variant:
 
     ``faststart`` and ``remux`` copy both tracks, ``audio`` makes the audio AAC in stereo. ``transcode``
     makes H.264 of the video as well: High profile in 4:2:0 and 8 bits, at most 1920x1080 pixels, or
-    1080x1920, upright, square, progressive, in the dynamic range of ordinary screens, on average at most
-    60 frames a second, with a key frame every 2 seconds. The file is an MP4, or a WebM where ``remux`` has
+    1080x1920, upright, square, progressive, in the dynamic range of ordinary screens, some 60 frames a
+    second at most, with a key frame every 2 seconds. The file is an MP4, or a WebM where ``remux`` has
     tracks that play everywhere only there. An audio track in which there is nothing may be missing.
 
     What ffmpeg has left is read again before it is returned. Raises FfmpegFailed, also where ffmpeg

@@ -230,6 +230,15 @@ def test_poster_of_a_film_that_costs_much_to_decode_is_of_a_keyframe(
     assert seconds * 0.1 <= at <= seconds * 0.4
 
 
+def test_poster_of_a_clip_whose_key_frames_are_black_is_of_another_frame(
+    tmp_path: Path, each_tools: Tools
+) -> None:
+    graph = "testsrc2=s=1920x1080:r=1:d=16,drawbox=c=black:t=fill:enable='not(mod(t,16))'"
+    clip = clips.film(tmp_path / "clip.mkv", graph, *clips.H264, "-g", "16", "-sc_threshold", "0")
+    posters, _ = make_posters(clips.work_on(clip, tmp_path, with_tools=each_tools))
+    assert clips.brightness(posters[-1].path) > 50
+
+
 def test_poster_can_be_of_any_time(tmp_path: Path) -> None:
     graph = "color=red:s=160x120:r=10:d=3,drawbox=0:0:160:120:blue:fill:enable='gte(t,2)'"
     clip = clips.film(tmp_path / "clip.mp4", graph)
