@@ -68,24 +68,30 @@ def enqueue(
     What belongs to a backlog waits for all that does not. Inside of a transaction, which ends
     with ``settle``.
     """
+    _put(database, video_id, step, QUEUED, options or {}, is_backlog)
+
+
+def leave_out(database: Database, video_id: int, step: str) -> None:
+    """Note a step of work that a video needs, for those who can do it. Inside of a transaction."""
+    _put(database, video_id, step, LEFT_OUT, {}, is_backlog=True)
+
+
+def _put(
+    database: Database, video_id: int, step: str, state: str, options: Mapping[str, Any], is_backlog: bool
+) -> None:
+    """Give a video the row of a step, in place of the one that is there."""
     now = clock.now()
     Job.delete().where(Job.video == video_id, Job.step == step).execute(database)
     Job.insert(
         video=video_id,
         step=step,
         rank=_RANKS[step, is_backlog],
-        options=json.dumps(options or {}),
-        state=QUEUED,
+        options=json.dumps(options),
+        state=state,
         due_at=now,
         created_at=now,
         updated_at=now,
     ).execute(database)
-
-
-def leave_out(database: Database, video_id: int, step: str) -> None:
-    """Note a step of work that a video needs, for those who can do it. Inside of a transaction."""
-    enqueue(database, video_id, step, is_backlog=True)
-    Job.update(state=LEFT_OUT).where(Job.video == video_id, Job.step == step).execute(database)
 
 
 def take_up(database: Database, steps: Collection[str], most: int) -> bool:
