@@ -4,7 +4,6 @@ Any number of workers may run on one data folder, in threads of ``streamer serve
 ``streamer worker`` or in both.
 """
 
-import errno
 import logging
 import queue
 import shutil
@@ -19,7 +18,7 @@ from streamer import jobs, processing
 from streamer.errors import FfmpegFailed, InsufficientStorage, Stopped
 from streamer.intake import Intake, is_disk_full
 from streamer.models import Job
-from streamer.storage.local import Scratch
+from streamer.storage.local import FULL, Scratch
 
 logger = logging.getLogger("streamer")
 
@@ -73,7 +72,7 @@ class Workers:
                 started.append(thread)
             yield
         finally:
-            self._stopping.set()
+            self._stopping.set()  # whoever passes it on may not have started
             self.stop()
             for thread in started:
                 thread.join()
@@ -170,17 +169,24 @@ def _fail(intake: Intake, job: Job, error: Exception) -> bool:
 
 def _lacking(intake: Intake, error: Exception) -> tuple[str, str] | None:
     """What is missing here, for programs and for people, if it is not the job that has failed."""
-    match error:
-        case InsufficientStorage() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return "insufficient_storage", "the disk has no room for this"
-        case peewee.OperationalError() if "full" in str(error):
-            return "insufficient_storage", "the disk has no room for this"
-        # a job that has filled the disk by itself has given the room back
-        case FfmpegFailed(code="disk_full") if is_disk_full(intake):
-            return "insufficient_storage", "the disk has no room for this"
-        case FfmpegFailed(code="ffmpeg_missing", detail=detail):
-            return "ffmpeg_missing", detail
+    if _wants_room(intake, error):
+        return "insufficient_storage", "the disk has no room for this"
+    if isinstance(error, FfmpegFailed) and error.code == "ffmpeg_missing":
+        return error.code, error.detail
     return None
+
+
+def _wants_room(intake: Intake, error: Exception) -> bool:
+    match error:
+        case FfmpegFailed(code="disk_full"):
+            # a job that has filled the disk by itself has given the room back
+            return is_disk_full(intake)
+        case OSError(errno=number):
+            return number in FULL
+        case peewee.OperationalError():
+            return "full" in str(error)
+        case _:
+            return isinstance(error, InsufficientStorage)
 
 
 class Hold:

@@ -33,7 +33,8 @@ COPY_BYTES = 64 * 2**20  # of one call that copies inside the kernel
 BLOCK_BYTES = 2**20  # of one read where there is no such call
 # others put things into folders too: a NAS its previews, a file manager its settings
 _OURS = re.compile("[0-9a-f]{32}")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What the system says when a disk, or the share of it that somebody may use, has no room."""
 
 
 class StagedFile:
@@ -73,7 +74,7 @@ class StagedFile:
             try:
                 _copy_in_kernel(other._descriptor, self._descriptor, other.size)
             except (AttributeError, OSError) as error:
-                if getattr(error, "errno", None) in _FULL:
+                if getattr(error, "errno", None) in FULL:
                     raise
                 # there is no such call on this system, or not for this file system
                 os.lseek(self._descriptor, self.size, os.SEEK_SET)
@@ -334,6 +335,6 @@ def _told_when_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise InsufficientStorage(available=0) from error
         raise
