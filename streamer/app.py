@@ -37,13 +37,18 @@ def create_app(config: Config) -> "Application":
     database = open_database(config.data / DATABASE)
     access_tokens = AccessTokens(config.secret_key or load_secret(config.data / "secret.key"))
     # brings the entries of the folder to the disk
-    storage = LocalStorage(config.data, group_reads=config.sendfile != OFF)
+    storage = open_storage(config)
     intake = Intake(database, storage, config, find_tools(config.ffmpeg, config.data))
     try:
         cleanup.sweep(intake)
     finally:
         database.close()  # a server that forks now must not share the connection
     return Application(config, _routes(intake, access_tokens), intake, access_tokens)
+
+
+def open_storage(config: Config) -> LocalStorage:
+    """The data folder of the configuration."""
+    return LocalStorage(config.data, group_reads=config.sendfile != OFF)
 
 
 def _routes(intake: Intake, access_tokens: AccessTokens) -> dict[str, object]:

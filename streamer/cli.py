@@ -14,14 +14,13 @@ import peewee
 
 import streamer
 from streamer import accounts, cleanup, digests, housekeeping, inputs, logs, planning, server
-from streamer.app import DATABASE, create_app
+from streamer.app import DATABASE, create_app, open_storage
 from streamer.config import Config, unknown_settings
 from streamer.database import Database, open_database
 from streamer.errors import ConfigurationError, StreamerError, UsernameTaken
 from streamer.ffmpeg.tools import find_tools
 from streamer.intake import Intake
-from streamer.protocol.sendfile import OFF
-from streamer.storage.local import LocalStorage, make_folder
+from streamer.storage.local import make_folder
 from streamer.worker import Workers
 
 logger = logging.getLogger("streamer")
@@ -179,7 +178,7 @@ def _is_loopback(host: str) -> bool:
 
 def _clean(config: Config, options: argparse.Namespace) -> int:
     logs.configure(config.log_format)
-    database, storage = _existing_database(config), _storage(config)
+    database, storage = _existing_database(config), open_storage(config)
     intake = Intake(database, storage, config, None)  # the work that videos need is the server's to plan
     before = intake.storage.incoming()
     cleanup.sweep(intake)
@@ -192,11 +191,7 @@ def _clean(config: Config, options: argparse.Namespace) -> int:
 def _existing(config: Config) -> Intake:
     """The data folder, which has to be there, with its ffmpeg. Raises StreamerError."""
     database = _existing_database(config)
-    return Intake(database, _storage(config), config, find_tools(config.ffmpeg, config.data))
-
-
-def _storage(config: Config) -> LocalStorage:
-    return LocalStorage(config.data, group_reads=config.sendfile != OFF)
+    return Intake(database, open_storage(config), config, find_tools(config.ffmpeg, config.data))
 
 
 def _existing_database(config: Config) -> Database:

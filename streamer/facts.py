@@ -65,7 +65,8 @@ def read_missing(database: Database, storage: LocalStorage, until: float = inf) 
         for read_by, video_id, file_path, mime_type in videos:
             last = (read_by, video_id)
             try:
-                media = _read_stored(storage, file_path, mime_type)
+                with reading.opened(storage.path(file_path)) as source:
+                    media = read(mime_type, source)
             except OSError as error:  # one bad file must not keep the others from being read
                 logger.warning("cannot look into video %s: %s", video_id, error)
                 continue
@@ -80,11 +81,6 @@ def _unread(database: Database, after: tuple[int, int]) -> list[tuple[int, int, 
     query = Video.select(Video.read_by, Video.id, Video.file_path, Video.mime_type)
     query = query.where(Video.read_by < VERSION, place > after)
     return list(query.order_by(Video.read_by, Video.id).limit(BATCH).tuples().execute(database))
-
-
-def _read_stored(storage: LocalStorage, file_path: str, mime_type: str) -> Media | None:
-    with reading.opened(storage.path(file_path)) as source:
-        return read(mime_type, source)
 
 
 def container_of(video: Video) -> signatures.Container:
